@@ -1,0 +1,95 @@
+"""Sizes, UUIDs and MAC addresses: reading what people and XML write, and writing it back."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid as _uuid
+
+from guesthouse.errors import InvalidArg, XMLError
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# libvirt's rule (virScaleInteger): a letter, or a letter with "iB", is a power of 1024; with "B" a power of 1000.
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+_UUID = re.compile(r"[0-9a-f]{32}")
+_MAC = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
+_MAX = 2**64 - 1
+
+
+def unit_scale(unit: str) -> int:
+    """Bytes in one ``unit``: "b"/"byte(s)" 1, "KiB"/"k" 1024, "KB" 1000, "MiB", ... "EB". Case does not matter.
+
+    Raises InvalidArg for an unknown unit.
+    """
+    word = unit.lower()
+    if word in ("", "b", "byte", "bytes"):
+        return 1
+    power = _POWERS.get(word[0])
+    if power is not None:
+        if word[1:] in ("", "ib"):
+            return 1024**power
+        if word[1:] == "b":
+            return 1000**power
+    raise InvalidArg(f"unknown suffix '{unit}'")
+
+
+def scale(value: int, unit: str | None, default: str = "bytes") -> int:
+    """``value`` of ``unit`` (``default`` where None) in bytes. Raises InvalidArg for an unknown unit, XMLError where
+    the result does not fit into 64 bits."""
+    size = value * unit_scale(default if unit is None else unit)
+    if size > _MAX:
+        raise XMLError("value too large")
+    return size
+
+
+def parse_size(text: str, default: str = "bytes") -> int:
+    """The bytes that "10G", "512 MiB" or "4096" mean (a bare number counts ``default`` units).
+
+    Raises InvalidArg where it is no such size.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", text)
+    if not match:
+        raise InvalidArg(f"malformed size '{text}'")
+    return scale(int(match[1]), match[2] or None, default)
+
+
+def pretty_size(size: int) -> tuple[float, str]:
+    """``size`` bytes as virsh shows them: (1.5, "GiB"). Exact bytes up to 1023."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if value < 1024:
+            return value, unit
+        value /= 1024
+    return value, "EiB"
+
+
+def parse_uuid(text: str) -> str:
+    """The canonical spelling of a UUID; dashes may stand anywhere between bytes, or be absent, as libvirt allows.
+
+    Raises XMLError where it is none.
+    """
+    digits = text.strip().lower().replace("-", "")
+    if not _UUID.fullmatch(digits):
+        raise XMLError(f"malformed uuid element '{text}'")
+    return str(_uuid.UUID(digits))
+
+
+def new_uuid() -> str:
+    """A fresh random UUID in its canonical spelling."""
+    return str(_uuid.uuid4())
+
+
+def parse_mac(text: str) -> str:
+    """A MAC address in lower case with two digits a byte. Raises XMLError where it is none."""
+    if not _MAC.fullmatch(text):
+        raise XMLError(f"unable to parse mac address '{text}'")
+    return ":".join(f"{int(part, 16):02x}" for part in text.split(":"))
+
+
+def new_mac(prefix: str = "52:54:00") -> str:
+    """A fresh random MAC address under ``prefix`` (QEMU's, three bytes, by default)."""
+    missing = 6 - len(prefix.split(":"))
+    return ":".join([prefix, *(f"{byte:02x}" for byte in secrets.token_bytes(missing))])
