@@ -30,9 +30,9 @@ def unit_scale(unit: str) -> int:
     power = _POWERS.get(word[0])
     if power is not None:
         if word[1:] in ("", "ib"):
-            return 1024**power
+            return int(1024**power)
         if word[1:] == "b":
-            return 1000**power
+            return int(1000**power)
     raise InvalidArg(f"unknown suffix '{unit}'")
 
 
