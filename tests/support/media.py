@@ -34,42 +34,50 @@ def installer_iso(folder: Path) -> Path:
     return iso
 
 
-def ppm_colours(data: bytes) -> tuple[int, int, dict[bytes, int]]:
-    """Width, height and how many pixels each colour has, of a binary PPM (as QEMU's screendump writes it)."""
-    magic, width, height, depth, pixels = _ppm_fields(data)
-    assert magic == b"P6" and depth == 255, (magic, depth)
-    assert len(pixels) == width * height * 3
-    counts: dict[bytes, int] = {}
-    for at in range(0, len(pixels), 3):
-        colour = pixels[at : at + 3]
-        counts[colour] = counts.get(colour, 0) + 1
-    return width, height, counts
-
-
-def _ppm_fields(data: bytes) -> tuple[bytes, int, int, int, bytes]:
-    words: list[bytes] = []
-    at = 0
-    while len(words) < 4:
-        end = at
-        while not data[end : end + 1].isspace():
-            end += 1
-        words.append(data[at:end])
-        at = end + 1
-    return words[0], int(words[1]), int(words[2]), int(words[3]), data[at:]
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a PNG whose chunks all check out."""
+def png_colours(data: bytes) -> tuple[int, int, dict[bytes, int]]:
+    """Width, height and how many pixels each colour has, of a PNG with 8-bit RGB or RGBA (checksums are checked)."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    at, size, pixels = 8, (0, 0), b""
+    at, head, packed = 8, b"", b""
     while at < len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
         assert zlib.crc32(kind + body) == int.from_bytes(data[at + 8 + length : at + 12 + length], "big")
         if kind == b"IHDR":
-            size = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
+            head = body
         elif kind == b"IDAT":
-            pixels += body
+            packed += body
         at += 12 + length
-    assert zlib.decompress(pixels)
-    return size
+    width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
+    assert head[8] == 8 and head[9] in (2, 6) and head[12] == 0, "8-bit RGB(A), not interlaced"
+    step = 3 if head[9] == 2 else 4
+    raw = zlib.decompress(packed)
+    counts: dict[bytes, int] = {}
+    above = bytes(width * step)
+    for y in range(height):
+        start = y * (width * step + 1)
+        above = _unfilter(raw[start], raw[start + 1 : start + 1 + width * step], above, step)
+        for x in range(0, len(above), step):
+            colour = above[x : x + 3]
+            counts[colour] = counts.get(colour, 0) + 1
+    return width, height, counts
+
+
+def _unfilter(kind: int, line: bytes, above: bytes, step: int) -> bytes:
+    """A scan line with PNG's filter taken off (the PNG specification, clause 9)."""
+    if kind == 0:
+        return line
+    out = bytearray(line)
+    for i in range(len(out)):
+        left = out[i - step] if i >= step else 0
+        corner = above[i - step] if i >= step else 0
+        if kind == 1:
+            guess = left
+        elif kind == 2:
+            guess = above[i]
+        elif kind == 3:
+            guess = (left + above[i]) // 2
+        else:
+            p = left + above[i] - corner
+            guess = min((abs(p - left), 0, left), (abs(p - above[i]), 1, above[i]), (abs(p - corner), 2, corner))[2]
+        out[i] = (out[i] + guess) & 0xFF
+    return bytes(out)

@@ -143,3 +143,10 @@ def end_pidfiles(*patterns: tuple[Path, str]) -> None:
 
 def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
+
+
+def reachable(path: Path) -> Path:
+    """``path`` with the way to it opened: pytest makes its folders 0700, QEMU's unprivileged user must pass."""
+    for folder in (path, path.parent, path.parent.parent):
+        folder.chmod(0o755)
+    return path
