@@ -1,0 +1,159 @@
+"""The firewall rules of virtual networks, in one nftables table of our own (``inet guesthouse``).
+
+Each network has base chains of its own in it, so that adding and removing a network's rules is one atomic change that
+touches neither other networks' rules nor other programs' tables. Who forwards to whom is libvirt's: guests of one
+bridge reach each other; a NAT or routed network's guests reach out, and only replies (NAT) or everything for their
+subnet (routed) comes in; everything else to or from the bridge is rejected. There are no "accept" rules for DHCP and
+DNS from guests: nftables lets no table overrule another's drop, so they could not help.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from guesthouse.errors import Domain, InternalError
+from guesthouse.model.network import Ip, Network
+from guesthouse.network.netlink import IPNetwork
+
+TABLE = "guesthouse"
+_TABLE = {"family": "inet", "name": TABLE}
+_LOCAL_MULTICAST = {4: "224.0.0.0/24", 6: "ff02::/16"}
+#: A guest must not come from a privileged port of the host: NFS servers, for one, trust those.
+_UNPRIVILEGED = (1024, 65535)
+
+Json = dict[str, Any]
+
+
+def _chains(bridge: str) -> tuple[str, str]:
+    return f"forward_{bridge}", f"postrouting_{bridge}"
+
+
+def _match(left: Json, right: Any, op: str = "==") -> Json:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def _in(device: str) -> Json:
+    return _match({"meta": {"key": "iifname"}}, device)
+
+
+def _out(device: str) -> Json:
+    return _match({"meta": {"key": "oifname"}}, device)
+
+
+def _prefix(network: IPNetwork | str) -> Json | str:
+    address, size = str(network).split("/")
+    full = "128" if ":" in address else "32"
+    return address if size == full else {"prefix": {"addr": address, "len": int(size)}}
+
+
+def _address(field: str, version: int, network: IPNetwork | str, op: str = "==") -> Json:
+    payload = {"payload": {"protocol": "ip" if version == 4 else "ip6", "field": field}}
+    return _match(payload, _prefix(network), op)
+
+
+_ACCEPT: Json = {"accept": None}
+_RETURN: Json = {"return": None}
+_REJECT: Json = {"reject": {"type": "icmpx", "expr": "port-unreachable"}}
+_REPLY = _match({"ct": {"key": "state"}}, ["established", "related"], "in")
+
+
+def _forward_rules(network: Network, bridge: str) -> list[list[Json]]:
+    rules = [[_in(bridge), _out(bridge), _ACCEPT]]
+    device = network.forward_dev
+    for ip in network.ips if network.mode in ("nat", "route") else []:
+        net, version = ip.interface.network, ip.version
+        outward = [_in(bridge), *([_out(device)] if device else []), _address("saddr", version, net)]
+        inward = [*([_in(device)] if device else []), _out(bridge), _address("daddr", version, net)]
+        if _is_natted(network, ip):
+            inward.append(_REPLY)
+        rules += [[*outward, _ACCEPT], [*inward, _ACCEPT]]
+    return [*rules, [_in(bridge), _REJECT], [_out(bridge), _REJECT]]
+
+
+def _is_natted(network: Network, ip: Ip) -> bool:
+    nat = network.forward.nat if network.forward else None
+    return network.mode == "nat" and (ip.version == 4 or bool(nat and nat.ipv6))
+
+
+def _nat_rules(network: Network) -> list[list[Json]]:
+    rules: list[list[Json]] = []
+    for ip in network.ips:
+        if not _is_natted(network, ip):
+            continue
+        net, version = ip.interface.network, ip.version
+        base = [*([_out(network.forward_dev)] if network.forward_dev else []), _address("saddr", version, net)]
+        # never leave the link, and strict DHCP clients refuse answers whose source was rewritten
+        rules.append([*base, _address("daddr", version, _LOCAL_MULTICAST[version]), _RETURN])
+        if version == 4:
+            rules.append([*base, _address("daddr", version, "255.255.255.255/32"), _RETURN])
+        base.append(_address("daddr", version, net, "!="))
+        for protocol in ("tcp", "udp", None):
+            which = [_match({"meta": {"key": "l4proto"}}, protocol)] if protocol else []
+            rules.append([*base, *which, _rewrite(network, version, bool(protocol))])
+    return rules
+
+
+def _rewrite(network: Network, version: int, has_ports: bool) -> Json:
+    nat = network.forward.nat if network.forward else None
+    ports: tuple[int, int] | None = _UNPRIVILEGED
+    if nat and nat.ports and nat.ports[0].end:
+        ports = (nat.ports[0].start or 0, nat.ports[0].end)
+    details: Json = {}
+    if nat and nat.addresses and version == 4:
+        start, end = nat.addresses[0].start, nat.addresses[0].end
+        details = {"family": "ip", "addr": start if start == end else {"range": [start, end]}}
+    if has_ports:
+        details["port"] = {"range": list(ports)}
+    if "addr" in details:
+        return {"snat": details}
+    return {"masquerade": details or None}
+
+
+def ruleset(network: Network) -> Json:
+    """What ``nft -j -f -`` shall do to have this network's rules, whatever it had before. The bridge has a name."""
+    bridge = network.bridge_name or ""
+    forward, postrouting = _chains(bridge)
+    hooks = {
+        forward: {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"},
+        postrouting: {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"},
+    }
+    plan = {forward: _forward_rules(network, bridge), postrouting: _nat_rules(network)}
+    commands: list[Json] = [{"add": {"table": _TABLE}}]
+    for chain, rules in plan.items():
+        here = {"family": "inet", "table": TABLE, "name": chain}
+        commands += [{"add": {"chain": here | hooks[chain]}}, {"flush": {"chain": here}}]
+        where = {"family": "inet", "table": TABLE, "chain": chain}
+        commands += [{"add": {"rule": where | {"expr": rule}}} for rule in rules]
+    return {"nftables": commands}
+
+
+def install(network: Network) -> None:
+    """Put the network's rules in place, replacing former ones at once. Mode "open" has none.
+
+    Raises InternalError with nft's words; then the kernel has what it had.
+    """
+    if network.mode in ("", "nat", "route"):
+        _nft(json.dumps(ruleset(network)))
+
+
+def remove(bridge: str) -> None:
+    """Take the rules of the network with this bridge away; none there is fine. The table stays: it costs nothing."""
+    commands: list[Json] = [{"add": {"table": _TABLE}}]
+    for chain in _chains(bridge):
+        here = {"family": "inet", "table": TABLE, "name": chain}
+        # an "add" first, since deleting what is not there fails
+        commands += [{"add": {"chain": here}}, {"flush": {"chain": here}}, {"delete": {"chain": here}}]
+    _nft(json.dumps({"nftables": commands}))
+
+
+def _nft(script: str) -> None:
+    try:
+        done = subprocess.run(["nft", "-j", "-f", "-"], input=script, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        text = "Cannot find 'nft' in path: install the package nftables"
+        raise InternalError(text, domain=Domain.FIREWALL) from error
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip()
+        raise InternalError(f"Failed to apply firewall rules with nft: {words}", domain=Domain.FIREWALL)
