@@ -1,0 +1,29 @@
+"""A program written for libvirt-python, run by Debian's own against both daemons: one transcript."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import tour
+
+from support.guesthoused import Guesthoused
+from support.libvirtd import Libvirtd
+
+SCRIPT = Path(__file__).with_name("python_libvirt.py")
+
+
+def test_one_transcript(
+    c_libvirtd: Libvirtd, guesthoused: Guesthoused, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    work = tmp_path_factory.mktemp("pylibvirt")
+    xml = tour.PLAIN.replace("</domain>", "<devices><graphics type='vnc'/></devices></domain>")
+    (work / "guest.xml").write_text(xml)
+    transcripts = []
+    for daemon in (c_libvirtd, guesthoused):
+        argv = daemon.ns.command(["/usr/bin/python3", str(SCRIPT), daemon.uri, str(work / "guest.xml")])
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        transcripts.append(done.stdout.splitlines())
+    assert transcripts[1] == transcripts[0]
