@@ -322,8 +322,12 @@ def _check_route(route: Route, network: Network) -> None:
         raise _xml(f"{name}: Missing required address attribute in route definition")
     if not route.gateway:
         raise _xml(f"{name}: Missing required gateway attribute in route definition")
-    address = _address(route.address, lambda: _xml(f"{name}: Bad network address '{route.address}' in route definition"))
-    gateway = _address(route.gateway, lambda: _xml(f"{name}: Bad gateway address '{route.gateway}' in route definition"))
+    address = _address(
+        route.address, lambda: _xml(f"{name}: Bad network address '{route.address}' in route definition")
+    )
+    gateway = _address(
+        route.gateway, lambda: _xml(f"{name}: Bad gateway address '{route.gateway}' in route definition")
+    )
     expected = 6 if route.family == "ipv6" else 4
     if route.family not in (None, "ipv4", "ipv6"):
         raise _xml(f"{name}: Unrecognized family '{route.family}' in route definition")
@@ -539,8 +543,7 @@ def _refuse_host_side(network: Network) -> None:
             raise _config(text)
     if network.bandwidth and not (network.mode == "bridge" and network.bridge_name):
         raise _config(
-            f"Unsupported network-wide <bandwidth> element in network {network.name} "
-            f"with forward mode='{network.mode}'"
+            f"Unsupported network-wide <bandwidth> element in network {network.name} with forward mode='{network.mode}'"
         )
 
 
@@ -560,8 +563,7 @@ def _check_devices(network: Network) -> None:
         )
     if bool(forward.pfs) + bool(forward.interfaces) + bool(forward.addresses) > 1:
         raise _config(
-            f"<address>, <interface>, and <pf> elements of <forward> in network {network.name} "
-            "are mutually exclusive"
+            f"<address>, <interface>, and <pf> elements of <forward> in network {network.name} are mutually exclusive"
         )
 
 

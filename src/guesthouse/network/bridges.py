@@ -44,7 +44,6 @@ def create(network: Network) -> None:
                 mtu=network.mtu.size if network.mtu else None,
                 stp=bridge.stp is not False,
                 delay=bridge.delay or 0,
-                vlan_filtering=bridge.mac_table_manager == "libvirt",
             )
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EACCES):

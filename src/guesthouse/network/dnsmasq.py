@@ -209,7 +209,9 @@ def names_file(network: Network) -> str:
     by_address: dict[str, list[str]] = {}
     for host in network.dns.hosts if network.dns else []:
         by_address.setdefault(host.ip or "", []).extend(h.name for h in host.hostnames if h.name)
-    return "".join(f"{address}\t" + "".join(f"{name}\t" for name in names) + "\n" for address, names in by_address.items())
+    return "".join(
+        f"{address}\t" + "".join(f"{name}\t" for name in names) + "\n" for address, names in by_address.items()
+    )
 
 
 def write_files(network: Network, files: Files) -> None:
@@ -239,7 +241,9 @@ def start(network: Network, files: Files) -> tuple[int, int]:
     argv = ["dnsmasq", f"--conf-file={files.conf}"]
     try:
         # files, not pipes: the daemon would hold a pipe open and this would wait for ever
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
     except FileNotFoundError as error:
         text = "Cannot find 'dnsmasq' in path: install the package dnsmasq-base"
         raise InternalError(text, domain=Domain.NETWORK) from error

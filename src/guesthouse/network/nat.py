@@ -122,6 +122,9 @@ def ruleset(network: Network) -> Json:
     plan = {forward: _forward_rules(network, bridge), postrouting: _nat_rules(network)}
     commands: list[Json] = [{"add": {"table": _TABLE}}]
     for chain, rules in plan.items():
+        if not rules:
+            # a nat chain, even an empty one, makes the kernel track every connection
+            continue
         here = {"family": "inet", "table": TABLE, "name": chain}
         commands += [{"add": {"chain": here | hooks[chain]}}, {"flush": {"chain": here}}]
         where = {"family": "inet", "table": TABLE, "chain": chain}

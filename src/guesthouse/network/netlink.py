@@ -29,9 +29,9 @@ _IFF_UP = 1
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _INFO_KIND, _INFO_DATA = 1, 2
-_BR_FORWARD_DELAY, _BR_STP_STATE, _BR_VLAN_FILTERING = 1, 5, 7
+_BR_FORWARD_DELAY, _BR_STP_STATE = 1, 5
 _IFLA_PROTINFO_NESTED = 12 | 0x8000
-_BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 8, 9, 33
+_BRPORT_ISOLATED = 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
@@ -188,12 +188,10 @@ class Netlink:
             found.append(Route(ipaddress.ip_network((raw, size), strict=False), device, protocol))
         return found
 
-    def create_bridge(self, name: str, *, mac: str, mtu: int | None, stp: bool, delay: int, vlan_filtering: bool) -> None:
+    def create_bridge(self, name: str, *, mac: str, mtu: int | None, stp: bool, delay: int) -> None:
         """Make a bridge that is down. ``delay`` is the forward delay in seconds. EEXIST where the name is taken."""
         # the kernel counts this delay in hundredths of a second
         data = _u32(_BR_FORWARD_DELAY, delay * 100) + _u32(_BR_STP_STATE, int(stp))
-        if vlan_filtering:
-            data += _u8(_BR_VLAN_FILTERING, 1)
         info = _text(_INFO_KIND, "bridge") + _attr(_INFO_DATA, data)
         body = _link_header(0) + _text(_IFLA_IFNAME, name) + _attr(_IFLA_ADDRESS, _mac_bytes(mac))
         if mtu:
@@ -222,21 +220,9 @@ class Netlink:
             body += _u32(_IFLA_MASTER, master)
         self._do(_SETLINK, 0, body)
 
-    def set_bridge_port(
-        self,
-        index: int,
-        *,
-        isolated: bool | None = None,
-        learning: bool | None = None,
-        unicast_flood: bool | None = None,
-    ) -> None:
-        """Change what is given of the bridge port that device ``index`` is."""
-        pairs = (
-            (_BRPORT_ISOLATED, isolated),
-            (_BRPORT_LEARNING, learning),
-            (_BRPORT_UNICAST_FLOOD, unicast_flood),
-        )
-        data = b"".join(_u8(kind, int(value)) for kind, value in pairs if value is not None)
+    def isolate_port(self, index: int) -> None:
+        """Make the bridge port that device ``index`` is reach no other isolated one."""
+        data = _u8(_BRPORT_ISOLATED, 1)
         self._do(_SETLINK, 0, _link_header(index, family=socket.AF_BRIDGE) + _attr(_IFLA_PROTINFO_NESTED, data))
 
     def add_address(self, index: int, address: IPInterface) -> None:

@@ -95,7 +95,7 @@ def create_tap(
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
             netlink.set_link(device.index, mac=tap_mac(mac), mtu=mtu or link.mtu, master=link.index, up=up)
             if isolated:
-                netlink.set_bridge_port(device.index, isolated=True)
+                netlink.isolate_port(device.index)
         except OSError as error:
             raise SystemFailure.from_os(error, f"Unable to add bridge {bridge} port {tap.name}") from error
         undo.pop_all()

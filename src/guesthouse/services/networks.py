@@ -1,0 +1,488 @@
+"""The virtual networks of this host: libvirt's network procedures, and the plugs that guests' interfaces get."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from guesthouse.errors import (
+    ConfigUnsupported,
+    Domain,
+    GuesthouseError,
+    InternalError,
+    InvalidArg,
+    NoNetwork,
+    NoSupport,
+    OperationFailed,
+    OperationInvalid,
+    UnknownError,
+    XMLError,
+)
+from guesthouse.model.devices.interface import Interface
+from guesthouse.model.network import Network
+from guesthouse.model.network_rules import complete, parse
+from guesthouse.network import bridges, dnsmasq, subnets, taps
+from guesthouse.services.context import Context
+from guesthouse.services.events import Event
+from guesthouse.services.network_runtime import NetworkRuntime, Port, Running
+from guesthouse.services.refs import DomainRef, NetworkRef
+from guesthouse.units import new_uuid, parse_mac
+
+_log = logging.getLogger(__name__)
+_KIND = "network"
+_DEFINED, _UNDEFINED, _STARTED, _STOPPED = range(4)
+_XML_INACTIVE = 1
+_VALIDATE = 1
+# virConnectListAllNetworksFlags, in pairs: yes and no
+_ACTIVE, _INACTIVE, _PERSISTENT, _TRANSIENT, _AUTOSTART, _NO_AUTOSTART = 2, 1, 4, 8, 16, 32
+
+_DEFAULT = """\
+<network>
+  <name>default</name>
+  <forward mode='nat'/>
+  <ip address='{gateway}' netmask='{netmask}'>
+    <dhcp>
+      <range start='{first}' end='{last}'/>
+    </dhcp>
+  </ip>
+</network>
+"""
+
+
+class DhcpLease(NamedTuple):
+    """A lease as the wire has it: ``type`` 0 is IPv4, 1 IPv6; ``expirytime`` in seconds since 1970, 0 for ever."""
+
+    iface: str
+    expirytime: int
+    type: int
+    mac: str | None
+    iaid: str | None
+    ipaddr: str
+    prefix: int
+    hostname: str | None
+    clientid: str | None
+
+
+@dataclass
+class Plug:
+    """What a guest's interface is connected to.
+
+    ``fds`` are the tap's descriptors, one a queue, for QEMU; the caller closes them with :meth:`close` once QEMU has
+    them (the tap vanishes with the last one). All is empty for type "user". ``actual`` is the interface that was
+    given, completed with tap name, and bridge and port of its network.
+    """
+
+    actual: Interface
+    tap: str | None = None
+    bridge: str | None = None
+    network: str | None = None
+    fds: list[int] = field(default_factory=list)
+
+    def close(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+@dataclass
+class _Entry:
+    """One known network. ``definition`` is None for a transient one, ``running`` for one that is not active."""
+
+    name: str
+    uuid: str
+    definition: Network | None = None
+    running: Running | None = None
+    autostart: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def ref(self) -> NetworkRef:
+        return NetworkRef(self.name, self.uuid)
+
+    @property
+    def current(self) -> Network:
+        """The live document, or the definition of one that is not active."""
+        network = self.running.network if self.running else self.definition
+        assert network is not None
+        return network
+
+    def bridge_names(self) -> set[str]:
+        networks = [self.definition, self.running.network if self.running else None]
+        return {n.bridge_name for n in networks if n is not None and n.bridge_name}
+
+
+def _check_flags(flags: int, supported: int, function: str) -> None:
+    if flags & ~supported:
+        text = f"unsupported flags (0x{flags & ~supported:x}) in function {function}"
+        raise InvalidArg(text, domain=Domain.NETWORK)
+
+
+class Networks:
+    """libvirt's network procedures over the store and the host. All raise libvirt's errors.
+
+    Methods are handlers: their keyword arguments are the fields of the procedure's argument struct.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._runtime = NetworkRuntime(ctx.store, ctx.paths.state / "dnsmasq", ctx.paths.run / "network")
+        self._entries: dict[str, _Entry] = {}
+        for row in ctx.store.all(_KIND):
+            network = Network.from_xml(row.xml)
+            self._entries[row.uuid] = _Entry(row.name, row.uuid, network, autostart=row.autostart)
+
+    # What the daemon calls
+
+    async def reattach(self) -> None:
+        """Take up the networks that a former daemon left running, and clean up after those it left half-made."""
+        for uuid, doc in self._ctx.store.all_runtime(_KIND).items():
+            running = await self._runtime.adopt(uuid, doc)
+            if running is None:
+                continue
+            entry = self._entries.setdefault(uuid, _Entry(running.network.name or "", uuid))
+            entry.running = running
+
+    def ensure_default(self) -> None:
+        """Define the NAT network "default", to start with the daemon, if this never happened before on this host.
+
+        Its subnet is the first free one from 192.168.122.0/24. What hinders is logged, never raised.
+        """
+        marker = self._ctx.paths.state / "dnsmasq" / "default-made"
+        if self._ctx.mode != "system" or marker.exists():
+            return
+        try:
+            if not any(entry.name == "default" for entry in self._entries.values()):
+                subnet = subnets.pick_default(self._taken_subnets())
+                hosts = subnet.network_address
+                xml = _DEFAULT.format(
+                    gateway=hosts + 1, netmask=subnet.netmask, first=hosts + 2, last=subnet.broadcast_address - 1
+                )
+                self.set_autostart(net=self.define_xml(xml=xml), autostart=1)
+            marker.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            marker.touch()
+        except (GuesthouseError, OSError) as error:
+            _log.warning("the network 'default' could not be defined: %s", error)
+
+    def _taken_subnets(self) -> builtins.list[subnets.IPNetwork]:
+        taken = [network for network, _device in subnets.in_use()]
+        return taken + [ip.interface.network for entry in self._entries.values() for ip in entry.current.ips]
+
+    async def start_all_autostart(self) -> None:
+        """Start the networks that shall run whenever the host does; one that cannot is logged and left."""
+        for entry in sorted(self._entries.values(), key=lambda e: e.name):
+            if entry.autostart and entry.running is None:
+                try:
+                    await self.create(net=entry.ref)
+                except GuesthouseError as error:
+                    _log.error("network '%s' does not start: %s", entry.name, error)
+
+    # Finding and listing
+
+    def _entry(self, net: NetworkRef) -> _Entry:
+        entry = self._entries.get(net.uuid)
+        if entry is None:
+            raise NoNetwork(f"no network with matching uuid '{net.uuid}' ({net.name})")
+        return entry
+
+    def _by_name(self, name: str) -> _Entry:
+        for entry in self._entries.values():
+            if entry.name == name:
+                return entry
+        raise NoNetwork(f"no network with matching name '{name}'")
+
+    def lookup_by_name(self, name: str) -> NetworkRef:
+        return self._by_name(name).ref
+
+    def lookup_by_uuid(self, uuid: str) -> NetworkRef:
+        entry = self._entries.get(uuid)
+        if entry is None:
+            raise NoNetwork(f"no network with matching uuid '{uuid}'")
+        return entry.ref
+
+    def list_all(self, flags: int = 0) -> builtins.list[NetworkRef]:
+        """The networks that fit ``flags``: of each pair (active or not, ...) one, both or none may be set."""
+        _check_flags(flags, 63, "virConnectListAllNetworks")
+        found = []
+        for entry in sorted(self._entries.values(), key=lambda e: e.name):
+            facts = (
+                (entry.running is not None, _ACTIVE, _INACTIVE),
+                (entry.definition is not None, _PERSISTENT, _TRANSIENT),
+                (entry.autostart, _AUTOSTART, _NO_AUTOSTART),
+            )
+            if all(not flags & (yes | no) or flags & (yes if fact else no) for fact, yes, no in facts):
+                found.append(entry.ref)
+        return found
+
+    def num_of(self) -> int:
+        return len(self.list_all(_ACTIVE))
+
+    def num_of_defined(self) -> int:
+        return len(self.list_all(_INACTIVE))
+
+    def list_defined(self, maxnames: int) -> builtins.list[str]:
+        return [ref.name for ref in self.list_all(_INACTIVE)][:maxnames]
+
+    def list(self, maxnames: int) -> builtins.list[str]:
+        return [ref.name for ref in self.list_all(_ACTIVE)][:maxnames]
+
+    # Defining
+
+    def define_xml(self, xml: str) -> NetworkRef:
+        return self.define_xml_flags(xml=xml, flags=0)
+
+    def define_xml_flags(self, xml: str, flags: int) -> NetworkRef:
+        """Keep a definition. That of a network that is active counts from its next start."""
+        _check_flags(flags, _VALIDATE, "networkDefineXMLFlags")
+        network = self._checked(xml)
+        entry = self._match(network)
+        is_new = entry is None
+        entry = entry or _Entry(network.name or "", network.uuid or "")
+        self._ctx.store.put(_KIND, entry.uuid, entry.name, network.format(inactive=True), entry.autostart)
+        entry.definition = network
+        if is_new:
+            self._entries[entry.uuid] = entry
+        self._emit(entry, _DEFINED)
+        return entry.ref
+
+    def _checked(self, xml: str) -> Network:
+        network = parse(xml)
+        others: set[str] = set()
+        for entry in self._entries.values():
+            if entry.name != network.name:
+                others |= entry.bridge_names()
+        complete(network, bridges.exists, frozenset(others))
+        return network
+
+    def _match(self, network: Network) -> _Entry | None:
+        """The known network that this document is about. Raises OperationFailed where name or UUID is another's."""
+        entry = self._entries.get(network.uuid or "")
+        if entry is not None:
+            if entry.name != network.name:
+                text = f"network '{entry.name}' is already defined with uuid {entry.uuid}"
+                raise OperationFailed(text, domain=Domain.NETWORK)
+            return entry
+        for other in self._entries.values():
+            if other.name == network.name:
+                text = f"network '{network.name}' already exists with uuid {other.uuid}"
+                raise OperationFailed(text, domain=Domain.NETWORK)
+        return None
+
+    def undefine(self, net: NetworkRef) -> None:
+        """Forget the definition; an active network goes on as a transient one."""
+        entry = self._entry(net)
+        if entry.definition is None:
+            raise OperationInvalid("can't undefine transient network", domain=Domain.NETWORK)
+        self._ctx.store.delete(_KIND, entry.uuid)
+        definition, entry.definition, entry.autostart = entry.definition, None, False
+        if entry.running is None:
+            self._forget(entry, definition)
+        self._emit(entry, _UNDEFINED)
+
+    def _forget(self, entry: _Entry, network: Network) -> None:
+        self._entries.pop(entry.uuid, None)
+        self._runtime.files(network).remove(leases=True)
+
+    def update(self, net: NetworkRef, command: int, section: int, parentIndex: int, xml: str, flags: int) -> None:
+        raise NoSupport("virNetworkUpdate", domain=Domain.NETWORK)
+
+    # Starting and stopping
+
+    async def create_xml(self, xml: str) -> NetworkRef:
+        return await self.create_xml_flags(xml=xml, flags=0)
+
+    async def create_xml_flags(self, xml: str, flags: int) -> NetworkRef:
+        """Start a network that is forgotten when it stops; or a defined one with another document."""
+        _check_flags(flags, _VALIDATE, "networkCreateXMLFlags")
+        network = self._checked(xml)
+        entry = self._match(network)
+        if entry is not None and entry.running is not None:
+            raise OperationInvalid(f"network is already active as '{entry.name}'", domain=Domain.NETWORK)
+        is_new = entry is None
+        entry = entry or _Entry(network.name or "", network.uuid or "")
+        if is_new:
+            # its name is taken from now on, though nothing runs yet
+            entry.definition = network
+            self._entries[entry.uuid] = entry
+        try:
+            await self._start(entry, network)
+        except BaseException:
+            if is_new:
+                self._forget(entry, network)
+            raise
+        finally:
+            if is_new:
+                entry.definition = None
+        return entry.ref
+
+    async def create(self, net: NetworkRef) -> None:
+        entry = self._entry(net)
+        await self._start(entry, entry.current)
+
+    async def _start(self, entry: _Entry, network: Network) -> None:
+        async with entry.lock:
+            if entry.running is not None:
+                raise OperationInvalid("network is already active", domain=Domain.NETWORK)
+            if self._entries.get(entry.uuid) is not entry:
+                raise NoNetwork(f"no network with matching uuid '{entry.uuid}' ({entry.name})")
+            entry.running = await self._runtime.start(network)
+        self._emit(entry, _STARTED)
+
+    async def destroy(self, net: NetworkRef) -> None:
+        entry = self._entry(net)
+        async with entry.lock:
+            running = entry.running
+            if running is None:
+                raise OperationInvalid(f"network '{entry.name}' is not active", domain=Domain.NETWORK)
+            try:
+                await self._runtime.stop(running)
+            finally:
+                entry.running = None
+                if entry.definition is None:
+                    self._forget(entry, running.network)
+        self._emit(entry, _STOPPED)
+
+    def _emit(self, entry: _Entry, what: int) -> None:
+        self._ctx.events.emit(Event("network", 0, entry.ref, {"event": what, "detail": 0}))
+
+    # Asking
+
+    def get_xml_desc(self, net: NetworkRef, flags: int) -> str:
+        _check_flags(flags, _XML_INACTIVE, "networkGetXMLDesc")
+        entry = self._entry(net)
+        if flags & _XML_INACTIVE:
+            return (entry.definition or entry.current).format(inactive=True)
+        shown = entry.current.copy()
+        shown.connections = len(entry.running.ports) if entry.running else None
+        return shown.format()
+
+    def get_bridge_name(self, net: NetworkRef) -> str:
+        entry = self._entry(net)
+        name = entry.current.bridge_name
+        if not name:
+            raise InternalError(f"network '{entry.name}' does not have a bridge name.", domain=Domain.NETWORK)
+        return name
+
+    def get_autostart(self, net: NetworkRef) -> int:
+        return int(self._entry(net).autostart)
+
+    def set_autostart(self, net: NetworkRef, autostart: int) -> None:
+        entry = self._entry(net)
+        if entry.definition is None:
+            raise OperationInvalid("cannot set autostart for transient network", domain=Domain.NETWORK)
+        self._ctx.store.set_autostart(_KIND, entry.uuid, bool(autostart))
+        entry.autostart = bool(autostart)
+
+    def is_active(self, net: NetworkRef) -> int:
+        return int(self._entry(net).running is not None)
+
+    def is_persistent(self, net: NetworkRef) -> int:
+        return int(self._entry(net).definition is not None)
+
+    def get_dhcp_leases(self, net: NetworkRef, mac: str | None, flags: int) -> builtins.list[DhcpLease]:
+        """The leases that have not expired, of one MAC where given."""
+        _check_flags(flags, 0, "networkGetDHCPLeases")
+        if mac is not None:
+            try:
+                mac = parse_mac(mac)
+            except XMLError as error:
+                text = f"invalid MAC address: {mac}"
+                raise UnknownError(text, number=33, domain=Domain.NETWORK) from error
+        network = self._entry(net).current
+        entries = dnsmasq.read_leases(self._runtime.files(network).leases)
+        return [_lease(network, lease) for lease in entries if mac is None or lease.mac == mac]
+
+    # What guests' interfaces get
+
+    async def plug(self, iface: Interface, owner: DomainRef) -> Plug:
+        """Connect a guest's interface: make its tap on the bridge that it names, or that its network has.
+
+        Completes ``iface`` (a live copy). A network that is not active is an error: nothing is started silently. On
+        failure nothing is left.
+        """
+        if iface.type == "user":
+            return Plug(iface)
+        if iface.type not in ("network", "bridge") or iface.source is None:
+            raise ConfigUnsupported(f"interface type '{iface.type}' is not supported yet: use network, bridge or user")
+        entry = None
+        bridge = iface.source.bridge
+        if iface.type == "network":
+            entry = self._by_name(iface.source.network or "")
+            bridge = self._port_bridge(entry)
+        mac = iface.mac.address if iface.mac else None
+        if not bridge or not mac:
+            raise InternalError("interface without a bridge or a MAC address")
+        wanted = iface.target.dev if iface.target else None
+        if wanted and wanted.startswith("vnet"):
+            # a name that was made up for a former run
+            wanted = None
+        network = entry.current if entry else None
+        tap = taps.create_tap(
+            bridge,
+            mac,
+            name=wanted,
+            queues=(iface.driver.queues if iface.driver else None) or 1,
+            mtu=(iface.mtu.size if iface.mtu else None),
+            isolated=_is_isolated(iface, network),
+            up=iface.link is None or iface.link.state != "down",
+        )
+        try:
+            self._complete(iface, tap, entry)
+            if entry and entry.running:
+                entry.running.ports[tap.name] = Port(owner.uuid, mac, tap.name)
+                self._runtime.save(entry.running)
+        except BaseException:
+            tap.close()
+            raise
+        return Plug(iface, tap.name, bridge, entry.name if entry else None, tap.fds)
+
+    def _port_bridge(self, entry: _Entry) -> str:
+        if entry.running is None:
+            raise OperationInvalid(f"network '{entry.name}' is not active", domain=Domain.NETWORK)
+        name = entry.running.network.bridge_name
+        if not name:
+            mode = entry.running.network.mode
+            text = f"network '{entry.name}' has no bridge: forward mode '{mode}' is not supported yet for guests"
+            raise ConfigUnsupported(text, domain=Domain.NETWORK)
+        return name
+
+    @staticmethod
+    def _complete(iface: Interface, tap: taps.Tap, entry: _Entry | None) -> None:
+        iface.set_tap(tap.name)
+        if entry and iface.source:
+            iface.source.bridge = tap.bridge
+            iface.source.portid = new_uuid()
+
+    async def unplug(self, iface: Interface) -> None:
+        """The guest's interface is gone: count it out of its network. Its tap vanished with QEMU."""
+        tap = iface.target.dev if iface.target else None
+        for entry in self._entries.values():
+            if tap and entry.running and entry.running.ports.pop(tap, None):
+                self._runtime.save(entry.running)
+
+
+def _is_isolated(iface: Interface, network: Network | None) -> bool:
+    if iface.port and iface.port.isolated is not None:
+        return bool(iface.port.isolated)
+    return bool(network and network.port and network.port.isolated)
+
+
+def _lease(network: Network, lease: dnsmasq.LeaseEntry) -> DhcpLease:
+    version = 6 if ":" in lease.address else 4
+    ips = network.ips_of(version)
+    prefix = 0
+    if ips:
+        prefix = ips[0].interface.network.prefixlen if version == 4 else ips[0].prefix or 0
+    return DhcpLease(
+        iface=network.bridge_name or "",
+        expirytime=lease.expiry,
+        type=int(version == 6),
+        mac=lease.mac,
+        iaid=lease.iaid,
+        ipaddr=lease.address,
+        prefix=prefix,
+        hostname=lease.hostname,
+        clientid=lease.client_id,
+    )
