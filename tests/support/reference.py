@@ -1,12 +1,12 @@
-"""Where the reference documents are: test data that is kept beside the repository, not in it."""
+"""Where the reference facts are: beside the checkout, or where GUESTHOUSE_REFERENCE says."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import pytest
 
-def reference() -> Path:
-    """The folder named by GUESTHOUSE_REFERENCE, else ../shared/reference beside the checkout; it may not exist."""
-    named = os.environ.get("GUESTHOUSE_REFERENCE")
-    return Path(named) if named else Path(__file__).parents[3] / "shared/reference"
+REFERENCE = Path(os.environ.get("GUESTHOUSE_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
+
+needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="no reference data beside the checkout")

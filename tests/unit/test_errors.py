@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from pathlib import Path
 
 import pytest
 
 from guesthouse import errors
-
-REFERENCE = Path(os.environ.get("GUESTHOUSE_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
+from support.reference import REFERENCE, needs_reference
 
 
 def classes() -> list[type[errors.GuesthouseError]]:
@@ -23,7 +20,7 @@ def test_each_code_has_one_class() -> None:
     assert len(codes) == len(set(codes)) == len(errors._BY_CODE)
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="no reference data beside the checkout")
+@needs_reference
 def test_numbers_are_libvirts() -> None:
     enums = json.loads((REFERENCE / "constants.json").read_text())["enums"]
     numbers = {name.replace("_", "").lower(): value for name, value in enums["virErrorNumber"].items()}

@@ -58,7 +58,7 @@ def test_an_address_that_cannot_be_given_leaves_no_bridge() -> None:
     twice = document(
         "<bridge name='gh0'/>", "<ip address='10.1.2.1' prefix='24'/>", "<ip address='10.1.2.1' prefix='24'/>"
     )
-    with pytest.raises(SystemFailure, match="Failed to add IP address 10.1.2.1/24 to gh0: File exists"):
+    with pytest.raises(SystemFailure, match=r"Failed to add IP address 10\.1\.2\.1/24 to gh0: File exists"):
         bridges.create(twice)
     assert not bridges.exists("gh0")
 
