@@ -7,9 +7,8 @@ import subprocess
 import time
 
 import pytest
-import tour
 
-from support import media_kernel
+from support import media_kernel, tour
 from support.guesthoused import BIN, Guesthoused
 from support.libvirtd import Libvirtd
 from support.terminal import Terminal

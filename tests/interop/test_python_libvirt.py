@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import tour
 
+from support import tour
 from support.guesthoused import Guesthoused
 from support.libvirtd import Libvirtd
 

@@ -6,8 +6,8 @@ import difflib
 import functools
 
 import pytest
-import tour
 
+from support import tour
 from support.guesthoused import BIN, Guesthoused
 from support.libvirtd import Libvirtd
 from support.namespaces import reachable

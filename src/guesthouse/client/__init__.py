@@ -1,0 +1,12 @@
+"""The client library: a connection to a daemon (ours or libvirtd), blocking, without an event loop.
+
+conn = client.connect("qemu:///system")
+for domain in conn.list_all_domains():
+    print(domain.name, domain.get_state())
+"""
+
+from guesthouse.client.connect import Connect, connect
+from guesthouse.client.link import Stream
+from guesthouse.client.objects import Domain, Network, StoragePool, StorageVol
+
+__all__ = ["Connect", "Domain", "Network", "StoragePool", "StorageVol", "Stream", "connect"]

@@ -1,0 +1,236 @@
+"""Opening a connection, and what one asks of a daemon as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from guesthouse.client import transport
+from guesthouse.client.link import Link, Stream
+from guesthouse.client.objects import Domain, Network, StoragePool, StorageVol
+from guesthouse.client.uri import parse
+from guesthouse.wire.procedures import EVENT_BY_ID
+
+_READONLY = 1
+
+EventCallback = Callable[..., None]
+
+
+def connect(uri: str | None = None, readonly: bool = False) -> Connect:
+    """Open a connection to the daemon that ``uri`` names (None: the default), starting one where that may be.
+
+    Raises the errors of :mod:`guesthouse.errors`; nothing stays open then.
+    """
+    target = parse(uri)
+    link = Link(transport.connect(target, readonly))
+    try:
+        link.authenticate()
+        link.call("connect_open", name=target.name, flags=_READONLY if readonly else 0)
+    except BaseException:
+        link.close()
+        raise
+    return Connect(link, target.uri)
+
+
+class Connect:
+    """An open connection. Not for several threads at once. Usable as a context manager."""
+
+    def __init__(self, link: Link, uri: str) -> None:
+        self._link = link
+        self._uri = uri
+        self._callbacks: dict[tuple[str, int], EventCallback] = {}
+        self._scopes: dict[int, str] = {}
+
+    def __enter__(self) -> Connect:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, name: str, /, **args: Any) -> Any:
+        """Any procedure by its name in the table; returns its result record. Raises the daemon's error."""
+        return self._link.call(name, **args)
+
+    def fileno(self) -> int:
+        return self._link.fileno()
+
+    def close(self) -> None:
+        """Take leave and close; never raises, the daemon may be gone."""
+        try:
+            self._link.call("connect_close")
+        except Exception:
+            pass
+        self._link.close()
+
+    def new_stream(self) -> Stream:
+        return Stream(self._link)
+
+    # -- the daemon and its host
+
+    def get_uri(self) -> str:
+        """The URI of this connection, as it was given."""
+        return self._uri
+
+    def get_type(self) -> str:
+        return str(self.call("connect_get_type").type)
+
+    def get_version(self) -> int:
+        """The hypervisor's version: major * 1000000 + minor * 1000 + release."""
+        return int(self.call("connect_get_version").hv_ver)
+
+    def get_lib_version(self) -> int:
+        return int(self.call("connect_get_lib_version").lib_ver)
+
+    def get_hostname(self) -> str:
+        return str(self.call("connect_get_hostname").hostname)
+
+    def get_capabilities(self) -> str:
+        return str(self.call("connect_get_capabilities").capabilities)
+
+    def get_domain_capabilities(
+        self,
+        emulator: str | None = None,
+        arch: str | None = None,
+        machine: str | None = None,
+        virttype: str | None = None,
+        flags: int = 0,
+    ) -> str:
+        ret = self.call(
+            "connect_get_domain_capabilities",
+            emulatorbin=emulator,
+            arch=arch,
+            machine=machine,
+            virttype=virttype,
+            flags=flags,
+        )
+        return str(ret.capabilities)
+
+    def get_max_vcpus(self, kind: str | None = None) -> int:
+        return int(self.call("connect_get_max_vcpus", type=kind).max_vcpus)
+
+    def node_get_info(self) -> Any:
+        """Record: model, memory (KiB), cpus, mhz, nodes, sockets, cores, threads."""
+        return self.call("node_get_info")
+
+    def node_get_security_model(self) -> tuple[str, str]:
+        ret = self.call("node_get_security_model")
+        return ret.model, ret.doi
+
+    # -- domains
+
+    def list_all_domains(self, flags: int = 0) -> list[Domain]:
+        found = self.call("connect_list_all_domains", need_results=1, flags=flags).domains
+        return [Domain(self, ref) for ref in found]
+
+    def lookup_by_name(self, name: str) -> Domain:
+        return Domain(self, self.call("domain_lookup_by_name", name=name).dom)
+
+    def lookup_by_uuid(self, uuid: str) -> Domain:
+        return Domain(self, self.call("domain_lookup_by_uuid", uuid=uuid).dom)
+
+    def lookup_by_id(self, number: int) -> Domain:
+        return Domain(self, self.call("domain_lookup_by_id", id=number).dom)
+
+    def define_xml(self, xml: str, flags: int = 0) -> Domain:
+        if flags:
+            return Domain(self, self.call("domain_define_xml_flags", xml=xml, flags=flags).dom)
+        return Domain(self, self.call("domain_define_xml", xml=xml).dom)
+
+    def create_xml(self, xml: str, flags: int = 0) -> Domain:
+        return Domain(self, self.call("domain_create_xml", xml_desc=xml, flags=flags).dom)
+
+    def get_all_domain_stats(self, stats: int = 0, flags: int = 0, domains: list[Domain] | None = None) -> list[Any]:
+        """Records: dom, and params as typed parameters."""
+        ret = self.call("connect_get_all_domain_stats", doms=domains or [], stats=stats, flags=flags)
+        return list(ret.retStats)
+
+    # -- networks
+
+    def list_all_networks(self, flags: int = 0) -> list[Network]:
+        found = self.call("connect_list_all_networks", need_results=1, flags=flags).nets
+        return [Network(self, ref) for ref in found]
+
+    def network_lookup_by_name(self, name: str) -> Network:
+        return Network(self, self.call("network_lookup_by_name", name=name).net)
+
+    def network_lookup_by_uuid(self, uuid: str) -> Network:
+        return Network(self, self.call("network_lookup_by_uuid", uuid=uuid).net)
+
+    def network_define_xml(self, xml: str) -> Network:
+        return Network(self, self.call("network_define_xml", xml=xml).net)
+
+    def network_create_xml(self, xml: str) -> Network:
+        return Network(self, self.call("network_create_xml", xml=xml).net)
+
+    # -- storage
+
+    def list_all_storage_pools(self, flags: int = 0) -> list[StoragePool]:
+        found = self.call("connect_list_all_storage_pools", need_results=1, flags=flags).pools
+        return [StoragePool(self, ref) for ref in found]
+
+    def storage_pool_lookup_by_name(self, name: str) -> StoragePool:
+        return StoragePool(self, self.call("storage_pool_lookup_by_name", name=name).pool)
+
+    def storage_pool_lookup_by_uuid(self, uuid: str) -> StoragePool:
+        return StoragePool(self, self.call("storage_pool_lookup_by_uuid", uuid=uuid).pool)
+
+    def storage_pool_lookup_by_target_path(self, path: str) -> StoragePool:
+        return StoragePool(self, self.call("storage_pool_lookup_by_target_path", path=path).pool)
+
+    def storage_pool_define_xml(self, xml: str, flags: int = 0) -> StoragePool:
+        return StoragePool(self, self.call("storage_pool_define_xml", xml=xml, flags=flags).pool)
+
+    def storage_pool_create_xml(self, xml: str, flags: int = 0) -> StoragePool:
+        return StoragePool(self, self.call("storage_pool_create_xml", xml=xml, flags=flags).pool)
+
+    def storage_vol_lookup_by_path(self, path: str) -> StorageVol:
+        return StorageVol(self, self.call("storage_vol_lookup_by_path", path=path).vol)
+
+    def storage_vol_lookup_by_key(self, key: str) -> StorageVol:
+        return StorageVol(self, self.call("storage_vol_lookup_by_key", key=key).vol)
+
+    # -- events
+
+    def domain_event_register_any(self, dom: Domain | None, event_id: int, callback: EventCallback) -> int:
+        """Have ``callback(message)`` called by :meth:`dispatch_events` with each event's record; returns an id."""
+        ret = self.call("connect_domain_event_callback_register_any", eventID=event_id, dom=dom)
+        return self._registered("domain", event_id, ret.callbackID, callback)
+
+    def network_event_register_any(self, net: Network | None, event_id: int, callback: EventCallback) -> int:
+        ret = self.call("connect_network_event_register_any", eventID=event_id, net=net)
+        return self._registered("network", event_id, ret.callbackID, callback)
+
+    def storage_pool_event_register_any(self, pool: StoragePool | None, event_id: int, callback: EventCallback) -> int:
+        ret = self.call("connect_storage_pool_event_register_any", eventID=event_id, pool=pool)
+        return self._registered("storage_pool", event_id, ret.callbackID, callback)
+
+    def _registered(self, scope: str, event_id: int, number: int, callback: EventCallback) -> int:
+        self._callbacks[EVENT_BY_ID[scope, event_id].procedure, number] = callback
+        self._scopes[number] = scope
+        return number
+
+    def event_deregister_any(self, number: int) -> None:
+        """End the registration ``number``, of whatever kind it is."""
+        scope = self._scopes.pop(number)
+        middle = "domain_event_callback" if scope == "domain" else f"{scope}_event"
+        self.call(f"connect_{middle}_deregister_any", callbackID=number)
+        for key in [key for key in self._callbacks if key[1] == number]:
+            del self._callbacks[key]
+
+    def dispatch_events(self, timeout: float | None = None) -> int:
+        """Call the callbacks of the events at hand; where there are none, wait up to ``timeout`` seconds (None: for
+        ever) for some. Returns how many were called. Raises when the connection is lost."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        done = 0
+        while True:
+            while self._link.events:
+                message = self._link.events.popleft()
+                callback = self._callbacks.get((message.row.name, getattr(message.value, "callbackID", -1)))
+                if callback is not None:
+                    callback(message.value)
+                    done += 1
+            left = None if deadline is None else deadline - time.monotonic()
+            if done or (left is not None and left <= 0):
+                return done
+            self._link.wait(left)

@@ -1,0 +1,326 @@
+"""Handles of what a daemon has: domains, networks, pools, volumes. Methods are libvirt-python's in snake case.
+
+Each method is one call; it raises the daemon's error (a class of :mod:`guesthouse.errors`) and changes nothing here.
+Memory is in KiB, times are in nanoseconds, storage is in bytes, as libvirt's API has them. ``flags`` are libvirt's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from guesthouse.client.link import Stream
+
+if TYPE_CHECKING:
+    from guesthouse.client.connect import Connect
+
+
+class _Handle:
+    """An object of a connection; ``_procedure`` begins the names of its calls, ``_argument`` is how they name it."""
+
+    _procedure = ""
+    _argument = ""
+
+    def __init__(self, conn: Connect) -> None:
+        self.conn = conn
+
+    def call(self, method: str, /, **args: Any) -> Any:
+        """Call the procedure of this object's kind that ``method`` ends; returns its result record."""
+        return self.conn.call(f"{self._procedure}_{method}", **{self._argument: self}, **args)
+
+
+class Domain(_Handle):
+    """A guest. ``id`` is -1 while it does not run, and is what the daemon said last."""
+
+    _procedure = "domain"
+    _argument = "dom"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+        self.uuid: str = ref.uuid
+        self.id: int = ref.id
+
+    def create(self) -> None:
+        """Start it; learns its id."""
+        self.call("create")
+        self.refresh()
+
+    def create_with_flags(self, flags: int = 0) -> None:
+        self.id = self.call("create_with_flags", flags=flags).dom.id
+
+    def refresh(self) -> None:
+        """Ask for the id again."""
+        self.id = self.conn.call("domain_lookup_by_uuid", uuid=self.uuid).dom.id
+
+    def shutdown(self) -> None:
+        """Ask the guest to power off (ACPI); it decides."""
+        self.call("shutdown")
+
+    def shutdown_flags(self, flags: int = 0) -> None:
+        self.call("shutdown_flags", flags=flags)
+
+    def reboot(self, flags: int = 0) -> None:
+        self.call("reboot", flags=flags)
+
+    def reset(self, flags: int = 0) -> None:
+        self.call("reset", flags=flags)
+
+    def destroy(self) -> None:
+        """End it by force."""
+        self.call("destroy")
+        self.id = -1
+
+    def destroy_flags(self, flags: int = 0) -> None:
+        self.call("destroy_flags", flags=flags)
+        self.id = -1
+
+    def suspend(self) -> None:
+        self.call("suspend")
+
+    def resume(self) -> None:
+        self.call("resume")
+
+    def undefine(self) -> None:
+        self.call("undefine")
+
+    def undefine_flags(self, flags: int = 0) -> None:
+        self.call("undefine_flags", flags=flags)
+
+    def rename(self, name: str, flags: int = 0) -> None:
+        self.call("rename", new_name=name, flags=flags)
+        self.name = name
+
+    def get_info(self) -> Any:
+        """Record: state, maxMem and memory (KiB), nrVirtCpu, cpuTime (ns)."""
+        return self.call("get_info")
+
+    def get_state(self, flags: int = 0) -> tuple[int, int]:
+        """State and reason, as numbers of virDomainState and its reasons."""
+        ret = self.call("get_state", flags=flags)
+        return ret.state, ret.reason
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+    def get_autostart(self) -> bool:
+        return bool(self.call("get_autostart").autostart)
+
+    def set_autostart(self, on: bool) -> None:
+        self.call("set_autostart", autostart=int(on))
+
+    def is_active(self) -> bool:
+        return bool(self.call("is_active").active)
+
+    def is_persistent(self) -> bool:
+        return bool(self.call("is_persistent").persistent)
+
+    def has_managed_save_image(self, flags: int = 0) -> bool:
+        return bool(self.call("has_managed_save_image", flags=flags).result)
+
+    def get_os_type(self) -> str:
+        return str(self.call("get_os_type").type)
+
+    def get_max_memory(self) -> int:
+        return int(self.call("get_max_memory").memory)
+
+    def get_max_vcpus(self) -> int:
+        return int(self.call("get_max_vcpus").num)
+
+    def get_vcpus_flags(self, flags: int = 0) -> int:
+        return int(self.call("get_vcpus_flags", flags=flags).num)
+
+    def get_security_label(self) -> tuple[str, bool]:
+        ret = self.call("get_security_label")
+        return ret.label, bool(ret.enforcing)
+
+    def get_messages(self, flags: int = 0) -> list[str]:
+        return list(self.call("get_messages", flags=flags).msgs)
+
+    def get_metadata(self, kind: int, uri: str | None = None, flags: int = 0) -> str:
+        return str(self.call("get_metadata", type=kind, uri=uri, flags=flags).metadata)
+
+    def set_metadata(self, kind: int, text: str | None, key: str | None, uri: str | None, flags: int = 0) -> None:
+        self.call("set_metadata", type=kind, metadata=text, key=key, uri=uri, flags=flags)
+
+    def snapshot_num(self, flags: int = 0) -> int:
+        return int(self.call("snapshot_num", flags=flags).num)
+
+    def open_console(self, device: str | None = None, flags: int = 0) -> Stream:
+        """The guest's console (a device's alias, or the first), both ways."""
+        stream = self.conn.new_stream()
+        stream.start("domain_open_console", dom=self, dev_name=device, flags=flags)
+        return stream
+
+    def screenshot(self, screen: int = 0, flags: int = 0) -> tuple[str, Stream]:
+        """What the guest's screen shows: the MIME type, and the picture to be read."""
+        stream = self.conn.new_stream()
+        ret = stream.start("domain_screenshot", dom=self, screen=screen, flags=flags)
+        return str(ret.mime), stream
+
+    def interface_addresses(self, source: int = 0, flags: int = 0) -> list[Any]:
+        return list(self.call("interface_addresses", source=source, flags=flags).ifaces)
+
+
+class Network(_Handle):
+    """A virtual network."""
+
+    _procedure = "network"
+    _argument = "net"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+        self.uuid: str = ref.uuid
+
+    def create(self) -> None:
+        self.call("create")
+
+    def destroy(self) -> None:
+        self.call("destroy")
+
+    def undefine(self) -> None:
+        self.call("undefine")
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+    def get_bridge_name(self) -> str:
+        return str(self.call("get_bridge_name").name)
+
+    def get_autostart(self) -> bool:
+        return bool(self.call("get_autostart").autostart)
+
+    def set_autostart(self, on: bool) -> None:
+        self.call("set_autostart", autostart=int(on))
+
+    def is_active(self) -> bool:
+        return bool(self.call("is_active").active)
+
+    def is_persistent(self) -> bool:
+        return bool(self.call("is_persistent").persistent)
+
+    def get_dhcp_leases(self, mac: str | None = None, flags: int = 0) -> list[Any]:
+        """Records: iface, expirytime (s since 1970), type (0 IPv4, 1 IPv6), mac, iaid, ipaddr, prefix, hostname,
+        clientid."""
+        return list(self.call("get_dhcp_leases", mac=mac, need_results=1, flags=flags).leases)
+
+
+class StoragePool(_Handle):
+    """A storage pool."""
+
+    _procedure = "storage_pool"
+    _argument = "pool"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+        self.uuid: str = ref.uuid
+
+    def create(self, flags: int = 0) -> None:
+        self.call("create", flags=flags)
+
+    def build(self, flags: int = 0) -> None:
+        self.call("build", flags=flags)
+
+    def destroy(self) -> None:
+        self.call("destroy")
+
+    def delete(self, flags: int = 0) -> None:
+        self.call("delete", flags=flags)
+
+    def undefine(self) -> None:
+        self.call("undefine")
+
+    def refresh(self, flags: int = 0) -> None:
+        self.call("refresh", flags=flags)
+
+    def get_info(self) -> Any:
+        """Record: state, capacity, allocation, available (bytes)."""
+        return self.call("get_info")
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+    def get_autostart(self) -> bool:
+        return bool(self.call("get_autostart").autostart)
+
+    def set_autostart(self, on: bool) -> None:
+        self.call("set_autostart", autostart=int(on))
+
+    def is_active(self) -> bool:
+        return bool(self.call("is_active").active)
+
+    def is_persistent(self) -> bool:
+        return bool(self.call("is_persistent").persistent)
+
+    def num_of_volumes(self) -> int:
+        return int(self.call("num_of_volumes").num)
+
+    def list_all_volumes(self, flags: int = 0) -> list[StorageVol]:
+        found = self.call("list_all_volumes", need_results=1, flags=flags).vols
+        return [StorageVol(self.conn, ref) for ref in found]
+
+    def vol_lookup_by_name(self, name: str) -> StorageVol:
+        ret = self.conn.call("storage_vol_lookup_by_name", pool=self, name=name)
+        return StorageVol(self.conn, ret.vol)
+
+    def vol_create_xml(self, xml: str, flags: int = 0) -> StorageVol:
+        ret = self.conn.call("storage_vol_create_xml", pool=self, xml=xml, flags=flags)
+        return StorageVol(self.conn, ret.vol)
+
+    def vol_create_xml_from(self, xml: str, clone: StorageVol, flags: int = 0) -> StorageVol:
+        ret = self.conn.call("storage_vol_create_xml_from", pool=self, xml=xml, clonevol=clone, flags=flags)
+        return StorageVol(self.conn, ret.vol)
+
+
+class StorageVol(_Handle):
+    """A volume; ``pool`` is its pool's name."""
+
+    _procedure = "storage_vol"
+    _argument = "vol"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.pool: str = ref.pool
+        self.name: str = ref.name
+        self.key: str = ref.key
+
+    def get_info(self) -> Any:
+        """Record: type, capacity, allocation (bytes)."""
+        return self.call("get_info")
+
+    def get_info_flags(self, flags: int = 0) -> Any:
+        return self.call("get_info_flags", flags=flags)
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+    def get_path(self) -> str:
+        return str(self.call("get_path").name)
+
+    def delete(self, flags: int = 0) -> None:
+        self.call("delete", flags=flags)
+
+    def resize(self, capacity: int, flags: int = 0) -> None:
+        self.call("resize", capacity=capacity, flags=flags)
+
+    def wipe(self, flags: int = 0) -> None:
+        self.call("wipe", flags=flags)
+
+    def wipe_pattern(self, algorithm: int, flags: int = 0) -> None:
+        self.call("wipe_pattern", algorithm=algorithm, flags=flags)
+
+    def pool_lookup_by_volume(self) -> StoragePool:
+        return StoragePool(self.conn, self.conn.call("storage_pool_lookup_by_volume", vol=self).pool)
+
+    def upload(self, offset: int, length: int, flags: int = 0) -> Stream:
+        """A stream that takes the content from ``offset`` on; ``length`` 0 means as much as comes."""
+        stream = self.conn.new_stream()
+        stream.start("storage_vol_upload", vol=self, offset=offset, length=length, flags=flags)
+        return stream
+
+    def download(self, offset: int, length: int, flags: int = 0) -> Stream:
+        """A stream that gives the content from ``offset`` on; ``length`` 0 means to the end."""
+        stream = self.conn.new_stream()
+        stream.start("storage_vol_download", vol=self, offset=offset, length=length, flags=flags)
+        return stream

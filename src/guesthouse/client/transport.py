@@ -1,0 +1,93 @@
+"""Sockets to a daemon, and starting the daemon where nobody answers and one may."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+
+from guesthouse.client.uri import Target
+from guesthouse.errors import Domain, SystemFailure
+
+_START_TIMEOUT = 30.0
+
+
+def connect(target: Target, readonly: bool = False) -> socket.socket:
+    """A connected socket. Raises SystemFailure with libvirt's text, and what may help."""
+    if target.transport == "tcp":
+        try:
+            return socket.create_connection((target.host, target.port), timeout=30)
+        except OSError as error:
+            raise SystemFailure.from_os(
+                error, f"unable to connect to server at '{target.host}:{target.port}'", domain=Domain.RPC
+            ) from None
+    path = target.readonly_path if readonly else target.path
+    try:
+        return _unix(path)
+    except OSError as error:
+        if target.start is None or not isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            raise _refused(path, error, target) from None
+    start_daemon(target)
+    try:
+        return _unix(path)
+    except OSError as error:
+        raise _refused(path, error, target) from None
+
+
+def _unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _refused(path: str, error: OSError, target: Target) -> SystemFailure:
+    failure = SystemFailure.from_os(error, f"Failed to connect socket to '{path}'", domain=Domain.RPC)
+    hint = ""
+    if isinstance(error, PermissionError):
+        hint = "your user may not use this daemon; join its group (sudo usermod -aG libvirt $USER) and log in again"
+    elif isinstance(error, FileNotFoundError | ConnectionRefusedError) and "socket" not in target.params:
+        hint = "no daemon runs there; start guesthoused (as root), or use qemu:///session"
+    if hint:
+        failure.message = f"{failure.message}\n{hint}"
+        failure.args = (failure.message,)
+    return failure
+
+
+def start_daemon(target: Target) -> None:
+    """Start the daemon that ``target`` names, detached, and wait until it accepts connections.
+
+    Raises SystemFailure with the daemon's own last words where it ends instead, or takes longer than 30 s.
+    """
+    import subprocess
+    import tempfile
+
+    assert target.start is not None
+    script = os.path.join(os.path.dirname(sys.executable), "guesthoused")  # noqa: PTH118, PTH120
+    command = [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "guesthouse.daemon.main"]
+    with tempfile.TemporaryFile() as words:
+        daemon = subprocess.Popen(
+            [*command, *target.start],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            start_new_session=True,
+            cwd="/",
+        )
+        deadline = time.monotonic() + _START_TIMEOUT
+        while True:
+            try:
+                _unix(target.path).close()
+                return
+            except OSError:
+                pass
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                words.seek(0)
+                said = words.read().decode(errors="replace").strip()
+                text = f"guesthoused did not start on '{target.path}'"
+                raise SystemFailure(f"{text}: {said or 'no answer'}", domain=Domain.RPC)
+            time.sleep(0.005)
