@@ -1,0 +1,91 @@
+"""What every service gets: where files are, what was configured, the store and the event bus."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from guesthouse.services.events import EventBus
+from guesthouse.services.store import Store
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders of a daemon. ``run`` is emptied by a reboot, the others are not."""
+
+    config: Path
+    state: Path
+    run: Path
+    log: Path
+    cache: Path
+
+    @classmethod
+    def for_root(cls, root: Path) -> Paths:
+        """Everything below ``root``."""
+        return cls(root / "etc", root / "lib", root / "run", root / "log", root / "cache")
+
+    @classmethod
+    def system(cls) -> Paths:
+        return cls(
+            Path("/etc/guesthouse"),
+            Path("/var/lib/guesthouse"),
+            Path("/run/guesthouse"),
+            Path("/var/log/guesthouse"),
+            Path("/var/cache/guesthouse"),
+        )
+
+    @classmethod
+    def session(cls) -> Paths:
+        """The XDG folders of the user."""
+
+        def xdg(name: str, default: str) -> Path:
+            return Path(os.environ.get(name) or Path.home() / default) / "guesthouse"
+
+        cache = xdg("XDG_CACHE_HOME", ".cache")
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        run = Path(runtime) / "guesthouse" if runtime else cache
+        return cls(xdg("XDG_CONFIG_HOME", ".config"), xdg("XDG_DATA_HOME", ".local/share"), run, cache / "log", cache)
+
+    def make(self) -> None:
+        """Make the folders; other users may pass through those that hold images, and look into none."""
+        for path, mode in (
+            (self.config, 0o755),
+            (self.state, 0o711),
+            (self.run, 0o755),
+            (self.log, 0o711),
+            (self.cache, 0o711),
+        ):
+            if not path.exists():
+                path.mkdir(parents=True)
+                path.chmod(mode)
+
+
+@dataclass
+class Config:
+    """What the configuration file says (guesthoused.toml); see docs/daemon.md.
+
+    ``user`` and ``group`` are whom QEMU runs as ("" for the daemon's own user).
+    """
+
+    user: str = ""
+    group: str = ""
+    socket_group: str = "libvirt"
+    vnc_listen: str = "127.0.0.1"
+    max_clients: int = 5000
+    client_requests: int = 5
+    keepalive_interval: int = 5
+    keepalive_count: int = 5
+    log_level: str = "info"
+    qemu: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Context:
+    """``mode`` is "system" or "session"."""
+
+    paths: Paths
+    mode: str
+    store: Store
+    events: EventBus
+    config: Config

@@ -1,0 +1,35 @@
+"""Handles of a host's objects, as clients hold them. UUIDs are canonical strings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class DomainRef(NamedTuple):
+    """A guest; ``id`` is -1 while it does not run. The UUID alone finds it, name and id may be stale."""
+
+    name: str
+    uuid: str
+    id: int
+
+
+class NetworkRef(NamedTuple):
+    """A virtual network, found by UUID."""
+
+    name: str
+    uuid: str
+
+
+class PoolRef(NamedTuple):
+    """A storage pool, found by UUID."""
+
+    name: str
+    uuid: str
+
+
+class VolumeRef(NamedTuple):
+    """A volume: its pool's name, its own name, its key (the path)."""
+
+    pool: str
+    name: str
+    key: str
