@@ -1,0 +1,331 @@
+"""The sockets: accepts clients, moves their bytes, holds the limits. Knows no procedure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guesthouse.daemon.session import Identity, Session
+from guesthouse.errors import RPCError
+from guesthouse.services.events import Event
+from guesthouse.wire import connection as wire
+
+_log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 17
+_HIGH_WATER = 1 << 20  # bytes waiting for a client above which its streams wait
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``client_requests`` calls of one client may be under way; then its socket is not read. ``event_backlog`` bytes
+    may wait for a client that does not read before it is dropped at the next event. Keepalive as libvirtd's: after
+    ``keepalive_interval`` seconds of silence a ping, after ``keepalive_count`` unanswered ones the end."""
+
+    max_clients: int = 5000
+    client_requests: int = 5
+    event_backlog: int = 4 << 20
+    keepalive_interval: float = 5
+    keepalive_count: int = 5
+
+
+class Server:
+    """Serves ``services`` on any number of sockets."""
+
+    def __init__(
+        self,
+        services: Any,
+        *,
+        limits: Limits | None = None,
+        default_uri: str = "qemu:///system",
+        subscribe: Callable[[Callable[[Event], None]], Callable[[], None]] | None = None,
+    ) -> None:
+        self._services = services
+        self.limits = limits or Limits()
+        self.default_uri = default_uri
+        self._listeners: list[tuple[socket.socket, str]] = []
+        self._clients: set[Client] = set()
+        self._loop = asyncio.get_running_loop()
+        self._unsubscribe = subscribe(self._deliver) if subscribe else None
+        #: when the last client left (monotonic seconds); of use while there is none
+        self.idle_since = time.monotonic()
+
+    @property
+    def client_count(self) -> int:
+        return len(self._clients)
+
+    def listen_unix(self, path: Path, *, mode: int, gid: int = -1, readonly: bool = False) -> None:
+        """Listen on ``path``, in place of a socket that nobody serves any more. Raises OSError."""
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            old = os.umask(0o777)  # nobody gets in before owner and mode are right
+            try:
+                sock.bind(str(path))
+            finally:
+                os.umask(old)
+            if gid != -1:
+                os.chown(path, -1, gid)
+            path.chmod(mode)
+            sock.listen(128)
+        except BaseException:
+            sock.close()
+            raise
+        self.listen_socket(sock, readonly=readonly, path=str(path))
+
+    def listen_tcp(self, host: str, port: int) -> int:
+        """Listen on a TCP port (0: any); returns it. Plain TCP has no protection: for trusted networks alone."""
+        sock = socket.create_server((host, port))
+        self.listen_socket(sock)
+        return int(sock.getsockname()[1])
+
+    def listen_socket(self, sock: socket.socket, *, readonly: bool = False, path: str = "") -> None:
+        """Serve a socket that listens already."""
+        sock.setblocking(False)
+        self._listeners.append((sock, path))
+        self._loop.add_reader(sock.fileno(), self._accept, sock, readonly)
+
+    def _accept(self, listener: socket.socket, readonly: bool) -> None:
+        for _ in range(64):
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as error:  # out of descriptors: leave the rest in the queue for a while
+                _log.warning("cannot accept a client: %s", error)
+                return
+            if len(self._clients) >= self.limits.max_clients:
+                _log.warning("refused a client: %d are connected (max_clients)", len(self._clients))
+                sock.close()
+                continue
+            sock.setblocking(False)
+            self._clients.add(Client(self, sock, self._services, readonly))
+
+    def _deliver(self, event: Event) -> None:
+        for client in tuple(self._clients):
+            if client.session.wants_events:
+                client.session.deliver(event)
+
+    def forget(self, client: Client) -> None:
+        self._clients.discard(client)
+        if not self._clients:
+            self.idle_since = time.monotonic()
+
+    async def close(self) -> None:
+        """Stop listening and let go of every client."""
+        if self._unsubscribe:
+            self._unsubscribe()
+        for sock, path in self._listeners:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+            if path:
+                Path(path).unlink(missing_ok=True)
+        self._listeners.clear()
+        for client in tuple(self._clients):
+            client.close()
+        await asyncio.sleep(0)
+
+
+class Client:
+    """One connected socket: reads while it may, writes as the peer takes it."""
+
+    def __init__(self, server: Server, sock: socket.socket, services: Any, readonly: bool) -> None:
+        self._server = server
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._machine = wire.Connection()
+        self._pending: deque[wire.Event] = deque()
+        self._out: deque[memoryview] = deque()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._closing = False
+        self._closed = False
+        self._reading = True
+        self._heard = time.monotonic()
+        self._pings = 0
+        self._timer: asyncio.TimerHandle | None = None
+        #: bytes that wait for the peer
+        self.backlog = 0
+        self.identity = _identity(sock)
+        self.session = Session(
+            services,
+            self,
+            readonly=readonly,
+            default_uri=server.default_uri,
+            event_limit=server.limits.event_backlog,
+        )
+        self._loop.add_reader(self._fd, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(4 * wire.FDS_MAX))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+            return
+        fds = [fd for level, kind, content in ancillary if _is_rights(level, kind) for fd in _ints(content)]
+        if not data:
+            self.close()
+            return
+        self._heard = time.monotonic()
+        self._pings = 0
+        try:
+            self._pending.extend(self._machine.feed(data, fds))
+            self._work()
+        except RPCError as error:
+            self.drop(str(error))
+
+    def _work(self) -> None:
+        """Handle what has arrived, as far as the limit of calls under way lets it."""
+        session, limit = self.session, self._server.limits.client_requests
+        while self._pending and not self._closed:
+            event = self._pending[0]
+            if isinstance(event, wire.Call) and session.outstanding >= limit:
+                break
+            self._pending.popleft()
+            session.handle(event)
+        if self._closed:
+            return
+        full = session.outstanding >= limit or self.backlog > 16 * _HIGH_WATER
+        if full == self._reading:
+            self._reading = not full
+            if full:
+                self._loop.remove_reader(self._fd)
+                self._loop.call_later(0.002, self._resume)
+            else:
+                self._loop.add_reader(self._fd, self._readable)
+        elif full:
+            self._loop.call_later(0.002, self._resume)
+
+    def _resume(self) -> None:
+        if not self._closed:
+            try:
+                self._work()
+            except RPCError as error:
+                self.drop(str(error))
+
+    # -- what the session asks for (its Peer)
+
+    def send(self, data: bytes) -> None:
+        """Send ``data`` now as far as the peer takes it, the rest when it does."""
+        if self._closed:
+            return
+        view = memoryview(data)
+        if not self._out:
+            try:
+                view = view[self._sock.send(view) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self.close()
+                return
+            if not view:
+                return
+            self._loop.add_writer(self._fd, self._writable)
+        self._out.append(view)
+        self.backlog += len(view)
+
+    def _writable(self) -> None:
+        while self._out:
+            view = self._out[0]
+            try:
+                sent = self._sock.send(view)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self.close()
+                return
+            self.backlog -= sent
+            if sent < len(view):
+                self._out[0] = view[sent:]
+                return
+            self._out.popleft()
+        self._loop.remove_writer(self._fd)
+        self._wake()
+        if self._closing:
+            self.close()
+
+    async def drained(self) -> None:
+        """Wait until little waits for the peer."""
+        if self.backlog > _HIGH_WATER and not self._closed:
+            future = self._loop.create_future()
+            self._waiters.append(future)
+            await future
+
+    def _wake(self) -> None:
+        for future in self._waiters:
+            if not future.done():
+                future.set_result(None)
+        self._waiters.clear()
+
+    def start_keepalive(self) -> None:
+        limits = self._server.limits
+        if self._timer is None and limits.keepalive_interval > 0:
+            self._timer = self._loop.call_later(limits.keepalive_interval, self._keepalive)
+
+    def _keepalive(self) -> None:
+        limits = self._server.limits
+        silent = time.monotonic() - self._heard
+        if silent >= limits.keepalive_interval:
+            if self._pings >= limits.keepalive_count:
+                self.drop(f"no answer to {self._pings} keepalive messages")
+                return
+            self._pings += 1
+            self.send(wire.ping())
+            silent = 0
+        if not self._closed:
+            self._timer = self._loop.call_later(limits.keepalive_interval - silent, self._keepalive)
+
+    def close_soon(self) -> None:
+        """Close when what is queued, and the answer to come, has been sent."""
+        self._closing = True
+        self._loop.call_soon(self._close_if_sent)
+
+    def _close_if_sent(self) -> None:
+        if not self._out:
+            self.close()
+
+    def drop(self, reason: str) -> None:
+        """The peer misbehaves: log it and close."""
+        _log.warning("dropped a client (pid %d, uid %d): %s", self.identity.pid, self.identity.uid, reason)
+        self.close()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._out.clear()
+        self._wake()
+        self._sock.close()
+        self.session.closed()
+        self._server.forget(self)
+
+
+def _identity(sock: socket.socket) -> Identity:
+    if sock.family != socket.AF_UNIX:
+        return Identity(-1, -1, -1)
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Identity(uid, gid, pid)
+
+
+def _is_rights(level: int, kind: int) -> bool:
+    return level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+
+
+def _ints(content: bytes) -> tuple[int, ...]:
+    count = len(content) // 4
+    return struct.unpack(f"{count}i", content[: 4 * count])
