@@ -228,10 +228,7 @@ class Option(NamedTuple):
 
 @dataclass_transform(kw_only_default=True)
 class Element:
-    """An XML element. Subclasses declare its parts; instances have one attribute for each.
-
-    ``extra_attributes`` and ``extra_nodes`` hold what a document said beyond the declarations.
-    """
+    """An XML element. Subclasses declare its parts; instances have one attribute for each."""
 
     TAG: ClassVar[str] = ""
     SPECS: ClassVar[tuple[Spec, ...]] = ()
@@ -271,11 +268,20 @@ class Element:
         fields.update(self._defaults)
         for name in self._lists:
             fields[name] = []
-        fields["extra_attributes"] = {}
-        fields["extra_nodes"] = []
+        fields["_extra_attributes"] = {}
+        fields["_extra_nodes"] = []
 
-    extra_attributes: ClassVar[dict[str, str]]
-    extra_nodes: ClassVar[list[Any]]
+    @property
+    def extra_attributes(self) -> dict[str, str]:
+        """Attributes that are not declared."""
+        found: dict[str, str] = self.__dict__["_extra_attributes"]
+        return found
+
+    @property
+    def extra_nodes(self) -> list[Any]:
+        """Child elements that are not declared, as lxml elements."""
+        found: list[Any] = self.__dict__["_extra_nodes"]
+        return found
 
     # -- reading
 
@@ -305,7 +311,7 @@ class Element:
         for tag, text in node.attrib.items():
             spec = attributes.get(tag)
             if spec is None:
-                fields["extra_attributes"][tag] = text
+                fields["_extra_attributes"][tag] = text
                 continue
             try:
                 fields[spec.name] = spec.kind.parse(text)
@@ -322,7 +328,7 @@ class Element:
                 continue
             spec = elements.get(tag)
             if spec is None:
-                fields["extra_nodes"].append(_detached(child))
+                fields["_extra_nodes"].append(_detached(child))
             else:
                 self._take(spec, child)
         for spec in cls._required:
@@ -402,12 +408,12 @@ class Element:
                 unit = "KiB" if spec.keep == units.KIB else "bytes"
                 body.append(f"{inner}<{spec.tag} unit='{unit}'>{value}</{spec.tag}>\n")
             elif form == "raw":
-                body.append(_dump(value, inner))
+                body.append(_dump_plain(value, inner))
             else:
                 text = spec.kind.format(value)
-        for name, value in fields["extra_attributes"].items():
+        for name, value in fields["_extra_attributes"].items():
             head.append(f" {_prefixed(name)}='{escape(value)}'")
-        for node in fields["extra_nodes"]:
+        for node in fields["_extra_nodes"]:
             body.append(_dump_plain(node, inner))
         start = "".join(head)
         if body:

@@ -1,0 +1,95 @@
+"""Where a device sits in the guest, and its alias: parts that every device may have."""
+
+from __future__ import annotations
+
+from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Hex, OnOff, Text, UInt
+
+
+class Alias(Element, tag="alias"):
+    """The device's id in QEMU; in live documents, or the user's own ("ua-...")."""
+
+    name: str | None = Attr("name")
+
+
+class Address(Element, tag="address"):
+    """An address of any type; which fields count depends on ``type``. PCI numbers are integers."""
+
+    type: str | None = Attr(
+        "type",
+        Choice(
+            *("pci", "drive", "virtio-serial", "ccid", "usb", "spapr-vio", "virtio-mmio", "isa", "dimm", "ccw", "none"),
+            "unassigned",
+        ),
+    )
+    domain: int | None = Attr("domain", Hex(4))
+    controller: int | None = Attr("controller", UInt)
+    bus: int | None = Attr("bus", Hex(2))
+    slot: int | None = Attr("slot", Hex(2))
+    function: int | None = Attr("function", Hex(1))
+    target: int | None = Attr("target", UInt)
+    unit: int | None = Attr("unit", UInt)
+    port: str | None = Attr("port")
+    multifunction: bool | None = Attr("multifunction", OnOff)
+    iobase: str | None = Attr("iobase")
+    irq: str | None = Attr("irq")
+
+    @classmethod
+    def pci(cls, bus: int, slot: int, function: int = 0, multifunction: bool | None = None) -> Address:
+        """A PCI address in domain 0."""
+        return cls(type="pci", domain=0, bus=bus, slot=slot, function=function, multifunction=multifunction)
+
+    @property
+    def is_pci(self) -> bool:
+        """Whether this is a PCI address that says where."""
+        return self.type == "pci" and (self.slot is not None or self.bus is not None)
+
+    def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
+        # bus is decimal in all types but PCI
+        if self.type in ("pci", None) or self.bus is None:
+            super()._write(out, indent, tag, secrets)
+            return
+        plain = PlainAddress(**{s.name: getattr(self, s.name) for s in PlainAddress.SPECS})
+        plain.extra_attributes.update(self.extra_attributes)
+        plain._write(out, indent, tag, secrets)
+
+
+class PlainAddress(Element, tag="address"):
+    """How addresses other than PCI are written."""
+
+    type: str | None = Attr("type")
+    controller: int | None = Attr("controller", UInt)
+    bus: int | None = Attr("bus", UInt)
+    target: int | None = Attr("target", UInt)
+    unit: int | None = Attr("unit", UInt)
+    port: str | None = Attr("port")
+
+
+class Boot(Element, tag="boot"):
+    """A device's place in the boot order."""
+
+    order: int | None = Attr("order", UInt, key="boot_order")
+    loadparm: str | None = Attr("loadparm")
+
+
+class VirtioOptions(Element, tag="driver"):
+    """The <driver> of virtio devices that have nothing else to say in it."""
+
+    iommu: bool | None = Attr("iommu", OnOff)
+    ats: bool | None = Attr("ats", OnOff)
+    packed: bool | None = Attr("packed", OnOff)
+    page_per_vq: bool | None = Attr("page_per_vq", OnOff)
+
+
+class Device(Element):
+    """What all devices have; concrete classes declare alias and address themselves, where libvirt prints them."""
+
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+
+class DeviceSeclabel(Element, tag="seclabel"):
+    """How a disk's or a character device's file is labelled."""
+
+    model: str | None = Attr("model")
+    relabel: bool | None = Attr("relabel", Bool)
+    label: str | None = Text("label")

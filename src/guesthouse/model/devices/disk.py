@@ -1,0 +1,140 @@
+"""<disk>: what the guest sees as a disk, a CD or a floppy."""
+
+from __future__ import annotations
+
+from guesthouse.model.devices.address import Address, Alias, Boot, DeviceSeclabel
+from guesthouse.model.fields import (
+    Attr,
+    Bool,
+    Child,
+    Children,
+    Choice,
+    Content,
+    Element,
+    Flag,
+    OnOff,
+    Raw,
+    Text,
+    UInt,
+)
+
+BUSES = ("ide", "fdc", "scsi", "virtio", "xen", "usb", "uml", "sata", "sd", "none")
+
+
+class DiskDriver(Element, tag="driver"):
+    name: str | None = Attr("name")
+    type: str | None = Attr("type", alias=("format",))
+    cache: str | None = Attr(
+        "cache",
+        Choice("default", "none", "writethrough", "writeback", "directsync", "unsafe"),
+        alias=("cache",),
+    )
+    error_policy: str | None = Attr("error_policy", Choice("stop", "report", "ignore", "enospace"))
+    rerror_policy: str | None = Attr("rerror_policy", Choice("stop", "report", "ignore"))
+    io: str | None = Attr("io", Choice("native", "threads", "io_uring"), alias=("io",))
+    ioeventfd: bool | None = Attr("ioeventfd", OnOff)
+    event_idx: bool | None = Attr("event_idx", OnOff)
+    copy_on_read: bool | None = Attr("copy_on_read", OnOff)
+    discard: str | None = Attr("discard", Choice("unmap", "ignore"), alias=("discard",))
+    iothread: int | None = Attr("iothread", UInt)
+    detect_zeroes: str | None = Attr("detect_zeroes", Choice("on", "off", "unmap"))
+    queues: int | None = Attr("queues", UInt)
+    queue_size: int | None = Attr("queue_size", UInt)
+    discard_no_unref: bool | None = Attr("discard_no_unref", OnOff)
+
+
+class DiskSource(Element, tag="source"):
+    """Where the data is: one of the attributes, by the disk's type."""
+
+    file: str | None = Attr("file", alias=("path",))
+    dev: str | None = Attr("dev")
+    dir: str | None = Attr("dir")
+    protocol: str | None = Attr("protocol")
+    name: str | None = Attr("name")
+    pool: str | None = Attr("pool", alias=("source.pool",))
+    volume: str | None = Attr("volume")
+    mode: str | None = Attr("mode")
+    startup_policy: str | None = Attr("startupPolicy", Choice("mandatory", "requisite", "optional"))
+    index: int | None = Attr("index", UInt)
+    seclabels: list[DeviceSeclabel] = Children(DeviceSeclabel)
+
+
+class BackingFormat(Element, tag="format"):
+    type: str | None = Attr("type")
+
+
+class BackingStore(Element, tag="backingStore"):
+    """The image below; an empty one says that there is none."""
+
+    type: str | None = Attr("type")
+    index: int | None = Attr("index", UInt)
+    format: BackingFormat | None = Child(BackingFormat)
+    source: DiskSource | None = Child(DiskSource)
+    backing_raw: object = Raw("backingStore")
+
+
+class DiskTarget(Element, tag="target"):
+    dev: str | None = Attr("dev")
+    bus: str | None = Attr("bus", Choice(*BUSES), alias=("bus",))
+    tray: str | None = Attr("tray", Choice("open", "closed"))
+    removable: bool | None = Attr("removable", OnOff)
+    rotation_rate: int | None = Attr("rotation_rate", UInt)
+
+
+class BlockIo(Element, tag="blockio"):
+    logical_block_size: int | None = Attr("logical_block_size", UInt)
+    physical_block_size: int | None = Attr("physical_block_size", UInt)
+
+
+class IoTuneValue(Element):
+    value: int | None = Content(UInt)
+
+
+class Disk(Element, tag="disk"):
+    """A disk; without a source an empty drive."""
+
+    type: str = Attr("type", Choice("file", "block", "dir", "network", "volume", "nvme", "vhostuser"), default="file")
+    device: str = Attr("device", Choice("disk", "cdrom", "floppy", "lun"), default="disk")
+    model: str | None = Attr("model")
+    raw_io: bool | None = Attr("rawio", Bool)
+    sgio: str | None = Attr("sgio")
+    snapshot: str | None = Attr("snapshot")
+    driver: DiskDriver | None = Child(DiskDriver)
+    auth: object = Raw("auth")
+    source: DiskSource | None = Child(DiskSource)
+    backing: BackingStore | None = Child(BackingStore)
+    mirror: object = Raw("mirror")
+    target: DiskTarget | None = Child(DiskTarget)
+    iotune: object = Raw("iotune")
+    readonly: bool = Flag("readonly", alias=("readonly",))
+    shareable: bool = Flag("shareable")
+    transient: bool = Flag("transient")
+    serial: str | None = Text("serial", alias=("serial",))
+    wwn: str | None = Text("wwn")
+    vendor: str | None = Text("vendor")
+    product: str | None = Text("product")
+    encryption: object = Raw("encryption")
+    boot: Boot | None = Child(Boot)
+    blockio: BlockIo | None = Child(BlockIo)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+    @property
+    def path(self) -> str | None:
+        """The file or block device, None for an empty drive or another kind of source."""
+        if self.source is None:
+            return None
+        return self.source.file if self.type == "file" else self.source.dev if self.type == "block" else None
+
+    @property
+    def bus(self) -> str:
+        return (self.target and self.target.bus) or ""
+
+    @property
+    def dev(self) -> str:
+        """The target name: vda, sdb, hdc, fda."""
+        return (self.target and self.target.dev) or ""
+
+    @property
+    def format(self) -> str:
+        return (self.driver and self.driver.type) or "raw"

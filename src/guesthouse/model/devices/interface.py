@@ -1,0 +1,111 @@
+"""<interface>: a network card and what it is plugged into."""
+
+from __future__ import annotations
+
+from guesthouse.model.devices.address import Address, Alias, Boot
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Flag, Mac, OnOff, Raw, UInt
+
+TYPES = (
+    *("network", "bridge", "user", "ethernet", "direct", "vhostuser", "hostdev", "internal", "server", "client"),
+    *("mcast", "udp", "vdpa", "null", "vds"),
+)
+
+
+class MacAddress(Element, tag="mac"):
+    address: str | None = Attr("address", Mac, alias=("mac",))
+    type: str | None = Attr("type", Choice("generated", "static"))
+    check: bool | None = Attr("check", Bool)
+
+
+class InterfaceSource(Element, tag="source"):
+    """One of these, by the interface's type; ``portid`` and, for networks, ``bridge`` are live facts."""
+
+    network: str | None = Attr("network", alias=("network",))
+    portgroup: str | None = Attr("portgroup", alias=("portgroup",))
+    portid: str | None = Attr("portid")
+    bridge: str | None = Attr("bridge", alias=("bridge",))
+    dev: str | None = Attr("dev")
+    mode: str | None = Attr("mode")
+    type: str | None = Attr("type")
+    path: str | None = Attr("path")
+
+
+class InterfaceTarget(Element, tag="target"):
+    """The host's end: the tap's name."""
+
+    dev: str | None = Attr("dev", alias=("target",))
+    managed: bool | None = Attr("managed", Bool)
+
+
+class Model(Element, tag="model"):
+    type: str | None = Attr("type", alias=("model",))
+
+
+class InterfaceDriver(Element, tag="driver"):
+    name: str | None = Attr("name", Choice("qemu", "vhost"))
+    txmode: str | None = Attr("txmode")
+    ioeventfd: bool | None = Attr("ioeventfd", OnOff)
+    event_idx: bool | None = Attr("event_idx", OnOff)
+    queues: int | None = Attr("queues", UInt)
+    rx_queue_size: int | None = Attr("rx_queue_size", UInt)
+    tx_queue_size: int | None = Attr("tx_queue_size", UInt)
+
+
+class Link(Element, tag="link"):
+    state: str | None = Attr("state", Choice("up", "down"))
+
+
+class Mtu(Element, tag="mtu"):
+    size: int | None = Attr("size", UInt)
+
+
+class InterfaceBackend(Element, tag="backend"):
+    type: str | None = Attr("type", Choice("default", "passt"))
+    tap: str | None = Attr("tap")
+    vhost: str | None = Attr("vhost")
+
+
+class InterfaceRom(Element, tag="rom"):
+    enabled: bool | None = Attr("enabled", Bool)
+    bar: bool | None = Attr("bar", OnOff)
+    file: str | None = Attr("file")
+
+
+class IpAddress(Element, tag="ip"):
+    address: str | None = Attr("address")
+    family: str | None = Attr("family")
+    prefix: int | None = Attr("prefix", UInt)
+    peer: str | None = Attr("peer")
+
+
+class Interface(Element, tag="interface"):
+    """A network card."""
+
+    type: str = Attr("type", Choice(*TYPES), default="user")
+    managed: bool | None = Attr("managed", Bool)
+    trust_guest_rx_filters: bool | None = Attr("trustGuestRxFilters", Bool)
+    mac: MacAddress | None = Child(MacAddress)
+    vlan: object = Raw("vlan")
+    source: InterfaceSource | None = Child(InterfaceSource)
+    virtualport: object = Raw("virtualport")
+    script: object = Raw("script")
+    target: InterfaceTarget | None = Child(InterfaceTarget)
+    guest: object = Raw("guest")
+    model: Model | None = Child(Model)
+    driver: InterfaceDriver | None = Child(InterfaceDriver)
+    backend: InterfaceBackend | None = Child(InterfaceBackend)
+    filterref: object = Raw("filterref")
+    link: Link | None = Child(Link)
+    mtu: Mtu | None = Child(Mtu)
+    bandwidth: object = Raw("bandwidth")
+    ips: list[IpAddress] = Children(IpAddress)
+    isolated: bool = Flag("isolated")
+    rom: InterfaceRom | None = Child(InterfaceRom)
+    boot: Boot | None = Child(Boot)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+    @property
+    def mac_address(self) -> str:
+        """The MAC, "" before one is chosen."""
+        return (self.mac and self.mac.address) or ""

@@ -1,0 +1,151 @@
+"""Devices with little to say: controllers, inputs, the balloon, random numbers, sound, watchdogs, hubs."""
+
+from __future__ import annotations
+
+from guesthouse.model.devices.address import Address, Alias, VirtioOptions
+from guesthouse.model.fields import Attr, Child, Children, Choice, Content, Element, Int, OnOff, UInt
+
+
+class ControllerModel(Element, tag="model"):
+    name: str | None = Attr("name")
+
+
+class ControllerTarget(Element, tag="target"):
+    """Of PCI controllers: numbers of the slot and chassis."""
+
+    chassis_nr: int | None = Attr("chassisNr", UInt)
+    chassis: int | None = Attr("chassis", UInt)
+    port: str | None = Attr("port")
+    bus_nr: int | None = Attr("busNr", UInt)
+    index: int | None = Attr("index", UInt)
+    hotplug: str | None = Attr("hotplug")
+
+
+class ControllerMaster(Element, tag="master"):
+    startport: int | None = Attr("startport", UInt)
+
+
+class ControllerDriver(Element, tag="driver"):
+    queues: int | None = Attr("queues", UInt)
+    cmd_per_lun: int | None = Attr("cmd_per_lun", UInt)
+    max_sectors: int | None = Attr("max_sectors", UInt)
+    ioeventfd: bool | None = Attr("ioeventfd", OnOff)
+    iothread: int | None = Attr("iothread", UInt)
+
+
+class Controller(Element, tag="controller"):
+    """A bus. ``index`` tells those of a type apart."""
+
+    type: str = Attr(
+        "type",
+        Choice("ide", "fdc", "scsi", "sata", "virtio-serial", "ccid", "usb", "pci", "xenbus", "isa"),
+        default="scsi",
+    )
+    index: int | None = Attr("index", UInt)
+    model: str | None = Attr("model", alias=("model",))
+    ports: int | None = Attr("ports", UInt)
+    vectors: int | None = Attr("vectors", Int)
+    driver: ControllerDriver | None = Child(ControllerDriver)
+    model_name: ControllerModel | None = Child(ControllerModel)
+    target: ControllerTarget | None = Child(ControllerTarget)
+    master: ControllerMaster | None = Child(ControllerMaster)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+
+class InputSource(Element, tag="source"):
+    evdev: str | None = Attr("evdev")
+
+
+class Input(Element, tag="input"):
+    """A keyboard, mouse or tablet."""
+
+    type: str | None = Attr("type", Choice("mouse", "tablet", "keyboard", "passthrough", "evdev"), required=True)
+    bus: str | None = Attr("bus", Choice("ps2", "usb", "xen", "parallels", "virtio", "none"))
+    model: str | None = Attr("model")
+    driver: VirtioOptions | None = Child(VirtioOptions)
+    source: InputSource | None = Child(InputSource)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+
+class BalloonStats(Element, tag="stats"):
+    """Seconds between the guest's reports."""
+
+    period: int | None = Attr("period", UInt)
+
+
+class MemBalloon(Element, tag="memballoon"):
+    """Takes memory back from the guest; model "none" says that there is none."""
+
+    model: str | None = Attr(
+        "model", Choice("virtio", "xen", "none", "virtio-transitional", "virtio-non-transitional"), required=True
+    )
+    autodeflate: bool | None = Attr("autodeflate", OnOff)
+    free_page_reporting: bool | None = Attr("freePageReporting", OnOff)
+    stats: BalloonStats | None = Child(BalloonStats)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+    driver: VirtioOptions | None = Child(VirtioOptions)
+
+
+class RngRate(Element, tag="rate"):
+    bytes: int | None = Attr("bytes", UInt)
+    period: int | None = Attr("period", UInt)
+
+
+class RngBackend(Element, tag="backend"):
+    model: str | None = Attr("model", Choice("random", "egd", "builtin"))
+    type: str | None = Attr("type")
+    device: str | None = Content(alias=("device",))
+
+
+class Rng(Element, tag="rng"):
+    """Random numbers for the guest."""
+
+    model: str | None = Attr("model", Choice("virtio", "virtio-transitional", "virtio-non-transitional"))
+    rate: RngRate | None = Child(RngRate)
+    backend: RngBackend | None = Child(RngBackend)
+    driver: VirtioOptions | None = Child(VirtioOptions)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+
+class Codec(Element, tag="codec"):
+    type: str | None = Attr("type")
+
+
+class SoundAudio(Element, tag="audio"):
+    id: int | None = Attr("id", UInt)
+
+
+class Sound(Element, tag="sound"):
+    model: str | None = Attr("model", required=True)
+    codecs: list[Codec] = Children(Codec)
+    audio: SoundAudio | None = Child(SoundAudio)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+
+class Audio(Element, tag="audio"):
+    """A host's sound system."""
+
+    id: int | None = Attr("id", UInt)
+    type: str | None = Attr("type")
+
+
+class Watchdog(Element, tag="watchdog"):
+    model: str | None = Attr("model", Choice("i6300esb", "ib700", "diag288", "itco"), required=True)
+    action: str | None = Attr("action", Choice("reset", "shutdown", "poweroff", "pause", "none", "dump", "inject-nmi"))
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+
+class Hub(Element, tag="hub"):
+    type: str | None = Attr("type", Choice("usb"), required=True)
+    alias: Alias | None = Child(Alias)
+    address: Address | None = Child(Address)
+
+
+class Other(Element):
+    """A device of a family that is not modelled: kept as it came; a guest with one does not start."""

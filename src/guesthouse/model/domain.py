@@ -1,0 +1,320 @@
+"""<domain>: a guest's whole configuration, in libvirt's order."""
+
+from __future__ import annotations
+
+from guesthouse.model.devices.chardev import Channel, Console, Parallel, Serial
+from guesthouse.model.devices.disk import Disk
+from guesthouse.model.devices.graphics import Graphics, Video
+from guesthouse.model.devices.interface import Interface
+from guesthouse.model.devices.simple import Audio, Controller, Hub, Input, MemBalloon, Other, Rng, Sound, Watchdog
+from guesthouse.model.fields import (
+    Attr,
+    Bool,
+    Child,
+    Children,
+    Choice,
+    Content,
+    Element,
+    Flag,
+    Int,
+    OnOff,
+    Raw,
+    Size,
+    Text,
+    UInt,
+    Uuid,
+)
+
+ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset")
+#: Families of devices that are kept but not yet given to QEMU, by tag, in libvirt's order of output.
+OTHERS = (
+    *("lease", "filesystem", "smartcard", "tpm", "hostdev", "redirdev", "redirfilter", "nvram", "panic", "shmem"),
+    *("memory", "iommu", "vsock", "crypto"),
+)
+
+
+class Vcpu(Element, tag="vcpu"):
+    """How many processors; ``current`` of them plugged in."""
+
+    placement: str | None = Attr("placement", Choice("static", "auto"))
+    cpuset: str | None = Attr("cpuset", alias=("cpuset",))
+    current: int | None = Attr("current", UInt)
+    value: int | None = Content(UInt, key="maxvcpus", alias=("vcpus",))
+
+
+class OsType(Element, tag="type"):
+    arch: str | None = Attr("arch", alias=("arch",))
+    machine: str | None = Attr("machine", alias=("machine",))
+    value: str | None = Content(alias=("os_type",))
+
+
+class BootDevice(Element, tag="boot"):
+    dev: str | None = Attr("dev", Choice("fd", "hd", "cdrom", "network"), required=True)
+
+
+class BootMenu(Element, tag="bootmenu"):
+    enable: bool | None = Attr("enable", Bool)
+    timeout: int | None = Attr("timeout", UInt)
+
+
+class Bios(Element, tag="bios"):
+    use_serial: bool | None = Attr("useserial", Bool)
+    reboot_timeout: int | None = Attr("rebootTimeout", Int(-1, 65535))
+
+
+class Loader(Element, tag="loader"):
+    readonly: bool | None = Attr("readonly", Bool)
+    secure: bool | None = Attr("secure", Bool)
+    type: str | None = Attr("type", Choice("rom", "pflash"))
+    path: str | None = Content()
+
+
+class Nvram(Element, tag="nvram"):
+    template: str | None = Attr("template")
+    path: str | None = Content()
+
+
+class Smbios(Element, tag="smbios"):
+    mode: str | None = Attr("mode", Choice("emulate", "host", "sysinfo"))
+
+
+class Os(Element, tag="os"):
+    """How the guest boots."""
+
+    firmware: str | None = Attr("firmware", Choice("bios", "efi"))
+    type: OsType | None = Child(OsType)
+    firmware_features: object = Raw("firmware")
+    loader: Loader | None = Child(Loader)
+    nvram: Nvram | None = Child(Nvram)
+    kernel: str | None = Text("kernel", alias=("kernel",))
+    initrd: str | None = Text("initrd", alias=("initrd",))
+    cmdline: str | None = Text("cmdline", alias=("kernel_args", "extra_args"))
+    dtb: str | None = Text("dtb")
+    boots: list[BootDevice] = Children(BootDevice)
+    bootmenu: BootMenu | None = Child(BootMenu)
+    bios: Bios | None = Child(Bios)
+    smbios: Smbios | None = Child(Smbios)
+    acpi: object = Raw("acpi")
+
+
+class State(Element):
+    """A feature that is on or off."""
+
+    state: bool | None = Attr("state", OnOff)
+
+
+class Apic(Element, tag="apic"):
+    eoi: bool | None = Attr("eoi", OnOff)
+
+
+class Features(Element, tag="features"):
+    """What the platform has."""
+
+    acpi: bool = Flag("acpi")
+    apic: Apic | None = Child(Apic)
+    pae: bool = Flag("pae")
+    hap: object = Raw("hap")
+    privnet: bool = Flag("privnet")
+    hyperv: object = Raw("hyperv")
+    kvm: object = Raw("kvm")
+    xen: object = Raw("xen")
+    pvspinlock: object = Raw("pvspinlock")
+    pmu: State | None = Child(State, "pmu")
+    vmport: State | None = Child(State, "vmport")
+    gic: object = Raw("gic")
+    smm: object = Raw("smm")
+
+
+class CpuModel(Element, tag="model"):
+    fallback: str | None = Attr("fallback", Choice("allow", "forbid"))
+    vendor_id: str | None = Attr("vendor_id")
+    name: str | None = Content(alias=("model",))
+
+
+class Topology(Element, tag="topology"):
+    sockets: int | None = Attr("sockets", UInt)
+    dies: int | None = Attr("dies", UInt)
+    cores: int | None = Attr("cores", UInt)
+    threads: int | None = Attr("threads", UInt)
+
+
+class CpuCache(Element, tag="cache"):
+    level: int | None = Attr("level", UInt)
+    mode: str | None = Attr("mode")
+
+
+class CpuFeature(Element, tag="feature"):
+    policy: str | None = Attr("policy", Choice("force", "require", "optional", "disable", "forbid"))
+    name: str | None = Attr("name", required=True)
+
+
+class Cpu(Element, tag="cpu"):
+    """The processor that the guest sees."""
+
+    mode: str | None = Attr("mode", Choice("custom", "host-model", "host-passthrough", "maximum"))
+    match: str | None = Attr("match", Choice("minimum", "exact", "strict"))
+    check: str | None = Attr("check", Choice("none", "partial", "full"))
+    migratable: bool | None = Attr("migratable", OnOff)
+    model: CpuModel | None = Child(CpuModel)
+    vendor: str | None = Text("vendor")
+    topology: Topology | None = Child(Topology)
+    cache: CpuCache | None = Child(CpuCache)
+    maxphysaddr: object = Raw("maxphysaddr")
+    features: list[CpuFeature] = Children(CpuFeature)
+    numa: object = Raw("numa")
+
+
+class Timer(Element, tag="timer"):
+    name: str | None = Attr("name", required=True)
+    present: bool | None = Attr("present", Bool)
+    tickpolicy: str | None = Attr("tickpolicy", Choice("delay", "catchup", "merge", "discard"))
+    track: str | None = Attr("track", Choice("boot", "guest", "wall", "realtime"))
+    frequency: int | None = Attr("frequency", UInt)
+    mode: str | None = Attr("mode")
+
+
+class Clock(Element, tag="clock"):
+    offset: str | None = Attr("offset", Choice("utc", "localtime", "variable", "timezone", "absolute"))
+    adjustment: str | None = Attr("adjustment")
+    basis: str | None = Attr("basis")
+    timezone: str | None = Attr("timezone")
+    start: str | None = Attr("start")
+    timers: list[Timer] = Children(Timer)
+
+
+class PmState(Element):
+    enabled: bool | None = Attr("enabled", Bool)
+
+
+class Pm(Element, tag="pm"):
+    suspend_to_mem: PmState | None = Child(PmState, "suspend-to-mem")
+    suspend_to_disk: PmState | None = Child(PmState, "suspend-to-disk")
+
+
+class Resource(Element, tag="resource"):
+    partition: str | None = Text("partition")
+
+
+class Seclabel(Element, tag="seclabel"):
+    type: str | None = Attr("type")
+    model: str | None = Attr("model")
+    relabel: bool | None = Attr("relabel", Bool)
+    label: str | None = Text("label")
+    imagelabel: str | None = Text("imagelabel")
+    baselabel: str | None = Text("baselabel")
+
+
+class MaxMemory(Element, tag="maxMemory"):
+    slots: int | None = Attr("slots", UInt)
+    unit: str | None = Attr("unit")
+    value: int | None = Content(UInt)
+
+
+class Devices(Element, tag="devices"):
+    """Everything that is plugged in."""
+
+    emulator: str | None = Text("emulator", alias=("emulator",))
+    disks: list[Disk] = Children(Disk)
+    controllers: list[Controller] = Children(Controller)
+    leases: list[Other] = Children(Other, "lease")
+    filesystems: list[Other] = Children(Other, "filesystem")
+    interfaces: list[Interface] = Children(Interface)
+    smartcards: list[Other] = Children(Other, "smartcard")
+    serials: list[Serial] = Children(Serial)
+    parallels: list[Parallel] = Children(Parallel)
+    consoles: list[Console] = Children(Console)
+    channels: list[Channel] = Children(Channel)
+    inputs: list[Input] = Children(Input)
+    tpms: list[Other] = Children(Other, "tpm")
+    graphics: list[Graphics] = Children(Graphics)
+    sounds: list[Sound] = Children(Sound)
+    audios: list[Audio] = Children(Audio)
+    videos: list[Video] = Children(Video)
+    hostdevs: list[Other] = Children(Other, "hostdev")
+    redirdevs: list[Other] = Children(Other, "redirdev")
+    redirfilters: list[Other] = Children(Other, "redirfilter")
+    hubs: list[Hub] = Children(Hub)
+    watchdogs: list[Watchdog] = Children(Watchdog)
+    memballoon: MemBalloon | None = Child(MemBalloon)
+    rngs: list[Rng] = Children(Rng)
+    nvrams: list[Other] = Children(Other, "nvram")
+    panics: list[Other] = Children(Other, "panic")
+    shmems: list[Other] = Children(Other, "shmem")
+    memories: list[Other] = Children(Other, "memory")
+    iommus: list[Other] = Children(Other, "iommu")
+    vsocks: list[Other] = Children(Other, "vsock")
+    cryptos: list[Other] = Children(Other, "crypto")
+
+    def unmodelled(self) -> list[str]:
+        """Tags of devices that are kept but cannot be given to a guest."""
+        found = [spec.tag for spec in self.SPECS if spec.element is Other and getattr(self, spec.name)]
+        return found + [str(node.tag) for node in self.extra_nodes]
+
+
+class Domain(Element, tag="domain"):
+    """A guest. Memory is in KiB. ``id`` stands in live documents alone."""
+
+    type: str | None = Attr("type", required=True)
+    id: int | None = Attr("id", Int)
+    name: str | None = Text("name")
+    uuid: str | None = Text("uuid", Uuid)
+    genid: object = Raw("genid")
+    title: str | None = Text("title")
+    description: str | None = Text("description")
+    metadata: object = Raw("metadata")
+    max_memory: MaxMemory | None = Child(MaxMemory)
+    memory: int | None = Size("memory")
+    current_memory: int | None = Size("currentMemory")
+    blkiotune: object = Raw("blkiotune")
+    memtune: object = Raw("memtune")
+    memory_backing: object = Raw("memoryBacking")
+    vcpu: Vcpu | None = Child(Vcpu)
+    vcpus: object = Raw("vcpus")
+    iothreads: int | None = Text("iothreads", UInt)
+    iothreadids: object = Raw("iothreadids")
+    cputune: object = Raw("cputune")
+    numatune: object = Raw("numatune")
+    resource: Resource | None = Child(Resource)
+    sysinfo: object = Raw("sysinfo")
+    os: Os | None = Child(Os)
+    features: Features | None = Child(Features)
+    cpu: Cpu | None = Child(Cpu)
+    clock: Clock | None = Child(Clock)
+    on_poweroff: str | None = Text("on_poweroff", Choice(*ACTIONS))
+    on_reboot: str | None = Text("on_reboot", Choice(*ACTIONS))
+    on_crash: str | None = Text("on_crash", Choice(*ACTIONS))
+    on_lockfailure: str | None = Text("on_lockfailure", Choice("poweroff", "restart", "pause", "ignore"))
+    pm: Pm | None = Child(Pm)
+    perf: object = Raw("perf")
+    devices: Devices | None = Child(Devices)
+    seclabels: list[Seclabel] = Children(Seclabel)
+    launch_security: object = Raw("launchSecurity")
+
+    @property
+    def dev(self) -> Devices:
+        """The devices; made where the document has none."""
+        if self.devices is None:
+            self.devices = Devices()
+        return self.devices
+
+    @property
+    def machine(self) -> str:
+        """The machine type, "" before one is chosen."""
+        return (self.os and self.os.type and self.os.type.machine) or ""
+
+    @property
+    def arch(self) -> str:
+        return (self.os and self.os.type and self.os.type.arch) or ""
+
+    @property
+    def cpu_count(self) -> int:
+        """Processors at most."""
+        return (self.vcpu and self.vcpu.value) or 1
+
+    @property
+    def is_q35(self) -> bool:
+        return self.machine == "q35" or self.machine.startswith("pc-q35")
+
+    @property
+    def is_i440fx(self) -> bool:
+        return self.machine == "pc" or self.machine.startswith("pc-i440fx")
