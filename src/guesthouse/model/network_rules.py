@@ -41,6 +41,7 @@ from guesthouse.model.network import (
     Nat,
     Network,
     Route,
+    Vlan,
 )
 from guesthouse.units import new_mac, new_uuid, parse_mac
 
@@ -478,16 +479,25 @@ def _tidy(network: Network) -> None:
     if network.port and network.port.isolated is None:
         network.port = None
     dns = network.dns
-    if dns and not (dns.forwarders or dns.hosts or dns.srvs or dns.txts):
-        if dns.enable is None and dns.forward_plain_names is None:
-            network.dns = None
-    for holder in (network, *network.portgroups):
-        if holder.vlan and not holder.vlan.tags:
-            holder.vlan = None
-        if holder.vlan and not holder.vlan.trunk:
-            # several tags, or a native one, are a trunk without saying so
-            many = len(holder.vlan.tags) > 1 or any(tag.native_mode for tag in holder.vlan.tags)
-            holder.vlan.trunk = True if many else None
+    settings = dns and (dns.enable is not None or dns.forward_plain_names is not None)
+    if dns and not (settings or dns.forwarders or dns.hosts or dns.srvs or dns.txts):
+        network.dns = None
+    network.vlan = _check_vlan(network.vlan)
+    for group in network.portgroups:
+        group.vlan = _check_vlan(group.vlan)
+
+
+def _check_vlan(vlan: Vlan | None) -> Vlan | None:
+    if vlan is None or not vlan.tags:
+        return None
+    # several tags, or a native one, are a trunk without saying so
+    native = any(tag.native_mode for tag in vlan.tags)
+    if vlan.trunk is False and len(vlan.tags) > 1:
+        raise _xml("invalid \"trunk='no'\" in <vlan> - trunk='yes' is required for more than one vlan tag")
+    if vlan.trunk is False and native:
+        raise _xml("invalid configuration in <vlan> - \"trunk='no'\" is not allowed with a native vlan id")
+    vlan.trunk = True if vlan.trunk or native or len(vlan.tags) > 1 else None
+    return vlan
 
 
 def complete(network: Network, is_taken: Callable[[str], bool], other_bridges: frozenset[str]) -> None:

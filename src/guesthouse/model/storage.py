@@ -67,6 +67,16 @@ _Mode = Kind(_parse_mode, lambda mode: f"0{mode:o}", "an octal mode, such as 064
 _Id = Kind(_parse_id, str, "a number of a user or group")
 
 
+class _Paired(Element):
+    """An element that libvirt never closes in its own tag: empty, it has an end tag on a line of its own."""
+
+    def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
+        start = len(out)
+        super()._write(out, indent, tag, secrets)
+        if len(out) == start + 1 and out[start].endswith("/>\n"):
+            out[start:] = [out[start].replace("/>\n", ">\n"), f"{indent}</{tag}>\n"]
+
+
 class Permissions(Element, tag="permissions"):
     """None stands for the default: of the daemon's user and group, a mode by kind, no label."""
 
@@ -163,7 +173,7 @@ class Named(Element, tag="named"):
     name: str | None = Attr("name")
 
 
-class PoolSource(Element, tag="source"):
+class PoolSource(_Paired, tag="source"):
     """Where the pool's storage comes from. Directory pools have an empty one."""
 
     hosts: list[SourceHost] = Children(SourceHost)
@@ -177,13 +187,6 @@ class PoolSource(Element, tag="source"):
     protocol: Protocol | None = Child(Protocol)
     vendor: Named | None = Child(Named, "vendor")
     product: Named | None = Child(Named, "product")
-
-    def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
-        start = len(out)
-        super()._write(out, indent, tag, secrets)
-        if out[start:] == [f"{indent}<{tag}/>\n"]:
-            # libvirt writes an empty source with an end tag, on a line of its own
-            out[start:] = [f"{indent}<{tag}>\n", f"{indent}</{tag}>\n"]
 
 
 class PoolTarget(Element, tag="target"):
@@ -269,7 +272,7 @@ class Ivgen(Element, tag="ivgen"):
     hash: str | None = Attr("hash")
 
 
-class Encryption(Element, tag="encryption"):
+class Encryption(_Paired, tag="encryption"):
     format: str | None = Attr("format", Choice("default", "qcow", "luks", "luks2"), required=True)
     engine: str | None = Attr("engine", Choice("qemu", "librbd"))
     secrets: list[Secret] = Children(Secret)
