@@ -66,7 +66,7 @@ async def probe(binary: str, cache: Path) -> QemuCapabilities:
     Raises ConfigUnsupported where there is no such binary, InternalError where it does not answer.
     """
     try:
-        stat = os.stat(binary)
+        stat = Path(binary).stat()
     except OSError:
         raise ConfigUnsupported(
             f"Cannot check QEMU binary {binary}: No such file or directory (install it: apt-get install qemu-system-x86)"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from guesthouse.errors import InternalError, SystemFailure
 
@@ -137,7 +138,7 @@ def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, not
         raise SystemFailure.from_os(error, f"cannot open the guest's log '{log}'") from None
     try:
         os.write(out, head.encode())
-        who: dict[str, object] = {}
+        who: dict[str, Any] = {}
         if not user.same:
             who = {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups)}
         child = subprocess.Popen(
@@ -149,7 +150,7 @@ def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, not
             start_new_session=True,
             cwd="/",
             env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME": "/", "LC_ALL": "C"},
-            **who,  # type: ignore[arg-type]
+            **who,
         )
     except OSError as error:
         raise SystemFailure.from_os(error, f"cannot run '{argv[0]}'") from None

@@ -1,0 +1,269 @@
+"""A whole guest as a QEMU command line, shaped as libvirt 9.0 shapes it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+
+from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.devices.disk import Disk
+from guesthouse.model.devices.interface import Interface
+from guesthouse.model.domain import Domain
+from guesthouse.qemu.devices import chardev, disk, graphics, interface, simple
+from guesthouse.qemu.parts import Parts, compact, quote
+
+# what is kept in a document but would be silently ignored by a guest: refused instead
+_UNSERVED = (
+    *("blkiotune", "memtune", "memory_backing", "vcpus", "iothreadids", "cputune", "numatune", "sysinfo", "perf"),
+    *("launch_security", "max_memory"),
+)
+_UNSERVED_FEATURES = ("hap", "hyperv", "kvm", "xen", "pvspinlock", "gic", "smm")
+
+
+@dataclass
+class Command:
+    """``argv`` and the descriptors that it names, which the process must inherit."""
+
+    argv: list[str]
+    fds: list[int]
+
+    def shell(self) -> str:
+        """The command as one types it."""
+        return shlex.join(self.argv)
+
+
+@dataclass
+class Wiring:
+    """What the host has prepared: the monitor's socket, taps by interface alias, sockets by channel alias."""
+
+    monitor_fd: int
+    taps: dict[str, int] = field(default_factory=dict)
+    vhosts: dict[str, int] = field(default_factory=dict)
+    sockets: dict[str, int] = field(default_factory=dict)
+
+
+def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
+    """The command for a live document (addresses, aliases, ports and block node numbers decided).
+
+    Raises ConfigUnsupported for anything in the document that the guest would not get.
+    """
+    check(domain)
+    parts = Parts(fds=[wiring.monitor_fd])
+    dev = domain.dev
+    emulator = dev.emulator or "/usr/bin/qemu-system-x86_64"
+    argv = [emulator, "-name", f"guest={quote(domain.name or '')},debug-threads=on", "-S"]
+    argv += _machine(domain)
+    argv += _cpu(domain)
+    argv += _memory(domain)
+    argv += ["-smp", _smp(domain)]
+    argv += ["-uuid", domain.uuid or "", "-no-user-config", "-nodefaults", "-display", "none"]
+    argv += ["-chardev", f"socket,id=charmonitor,fd={wiring.monitor_fd},server=on,wait=off"]
+    argv += ["-mon", "chardev=charmonitor,id=monitor,mode=control"]
+    argv += _clock(domain)
+    argv += ["-no-shutdown"]
+    argv += _pm(domain)
+    argv += _boot(domain)
+    indexes = boot_indexes(domain)
+    for bus in dev.controllers:
+        parts += simple.controller(domain, bus)
+    for hub in dev.hubs:
+        parts += simple.hub(hub)
+    for drive in dev.disks:
+        parts += disk.disk(domain, drive, indexes.get(id(drive)))
+    for nic in dev.interfaces:
+        alias = (nic.alias and nic.alias.name) or ""
+        parts += interface.interface(
+            domain, nic, indexes.get(id(nic)), wiring.taps.get(alias), wiring.vhosts.get(alias)
+        )
+    for serial in dev.serials:
+        parts += chardev.character(domain, serial)
+    for parallel in dev.parallels:
+        parts += chardev.character(domain, parallel)
+    for channel in dev.channels:
+        parts += chardev.character(domain, channel, wiring.sockets.get((channel.alias and channel.alias.name) or ""))
+    for console in dev.consoles:
+        if console.target is not None and console.target.type != "serial":
+            parts += chardev.character(domain, console)
+    for item in dev.inputs:
+        parts += simple.input_device(domain, item)
+    parts.options += ["-audiodev", compact({"id": "audio1", "driver": _audio(domain)})]
+    for display in dev.graphics:
+        parts += graphics.graphics(display)
+    for index, card in enumerate(dev.videos):
+        parts += graphics.video(domain, card, index)
+    for sound in dev.sounds:
+        parts += simple.sound(domain, sound)
+    for watchdog in dev.watchdogs:
+        parts += simple.watchdog(domain, watchdog)
+    if dev.memballoon is not None:
+        parts += simple.memballoon(domain, dev.memballoon)
+    for rng in dev.rngs:
+        parts += simple.rng(domain, rng)
+    argv += parts.argv()
+    if sandbox:
+        argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    argv += ["-msg", "timestamp=on"]
+    return Command(argv, parts.fds)
+
+
+def check(domain: Domain) -> None:
+    """Raises ConfigUnsupported where the document has something that the guest would not get."""
+    if unknown := domain.dev.unmodelled():
+        raise ConfigUnsupported(f"device <{unknown[0]}> is not supported yet")
+    for name in _UNSERVED:
+        if getattr(domain, name) is not None:
+            tag = next(s.tag for s in domain.SPECS if s.name == name)
+            raise ConfigUnsupported(f"<{tag}> is not supported yet")
+    if domain.iothreads:
+        raise ConfigUnsupported("<iothreads> is not supported yet")
+    if domain.extra_nodes:
+        raise ConfigUnsupported(f"<{domain.extra_nodes[0].tag}> is not supported yet")
+    features = domain.features
+    if features is not None:
+        for name in _UNSERVED_FEATURES:
+            if getattr(features, name) is not None:
+                raise ConfigUnsupported(f"feature <{name}> is not supported yet")
+        if features.extra_nodes:
+            raise ConfigUnsupported(f"feature <{features.extra_nodes[0].tag}> is not supported yet")
+    if domain.os is not None:
+        loader = domain.os.loader
+        if domain.os.firmware == "efi" or (loader is not None and loader.type == "pflash"):
+            raise ConfigUnsupported("UEFI firmware is not supported yet; leave <loader> and firmware='efi' out")
+    if domain.cpu is not None and domain.cpu.numa is not None:
+        raise ConfigUnsupported("guest NUMA cells are not supported yet")
+
+
+def _machine(domain: Domain) -> list[str]:
+    options = [domain.machine, "usb=off"]
+    features = domain.features
+    if features is not None and features.vmport is not None and features.vmport.state is not None:
+        options.append(f"vmport={'on' if features.vmport.state else 'off'}")
+    options += ["dump-guest-core=off", "memory-backend=pc.ram"]
+    if any(t.name == "hpet" and t.present is False for t in (domain.clock.timers if domain.clock else [])):
+        options.append("hpet=off")
+    if features is None or not features.acpi:
+        options.append("acpi=off")
+    return ["-machine", ",".join(options), "-accel", "kvm" if domain.type == "kvm" else "tcg"]
+
+
+def _cpu(domain: Domain) -> list[str]:
+    cpu = domain.cpu
+    if cpu is None:
+        return []
+    if cpu.mode == "custom":
+        name = (cpu.model and cpu.model.name) or "qemu64"
+    elif cpu.mode == "host-passthrough" or (cpu.mode == "host-model" and domain.type == "kvm"):
+        name = "host"
+    else:
+        name = "max"
+    words = [name]
+    if cpu.mode in ("host-passthrough", "maximum") and cpu.migratable is not None and domain.type == "kvm":
+        words.append(f"migratable={'on' if cpu.migratable else 'off'}")
+    for feature in cpu.features:
+        on = feature.policy in ("force", "require", "optional")
+        words.append(f"{feature.name}={'on' if on else 'off'}")
+    features = domain.features
+    if features is not None and features.pmu is not None and features.pmu.state is not None:
+        words.append(f"pmu={'on' if features.pmu.state else 'off'}")
+    if features is not None and features.apic is not None and features.apic.eoi is not None:
+        words.append(f"kvm-pv-eoi={'on' if features.apic.eoi else 'off'}")
+    return ["-cpu", ",".join(words)]
+
+
+def _memory(domain: Domain) -> list[str]:
+    kib = domain.memory or 0
+    mib = -(-kib // 1024)  # QEMU counts whole MiB, as libvirt rounds
+    backend = {"qom-type": "memory-backend-ram", "id": "pc.ram", "size": mib * 1024 * 1024}
+    return ["-m", f"size={mib * 1024}k", "-object", compact(backend), "-overcommit", "mem-lock=off"]
+
+
+def _smp(domain: Domain) -> str:
+    count = domain.cpu_count
+    current = (domain.vcpu and domain.vcpu.current) or count
+    topology = domain.cpu.topology if domain.cpu else None
+    sockets, dies, cores, threads = count, 1, 1, 1
+    if topology is not None:
+        sockets, dies = topology.sockets or 1, topology.dies or 1
+        cores, threads = topology.cores or 1, topology.threads or 1
+    first = f"{current},maxcpus={count}" if current != count else str(count)
+    middle = f",dies={dies}" if topology is not None else ""
+    return f"{first},sockets={sockets}{middle},cores={cores},threads={threads}"
+
+
+def _clock(domain: Domain) -> list[str]:
+    clock = domain.clock
+    base, drift = "utc", ""
+    out: list[str] = []
+    if clock is not None:
+        if clock.offset == "localtime":
+            base = "localtime"
+        elif clock.offset not in (None, "utc"):
+            raise ConfigUnsupported(f"clock offset '{clock.offset}' is not supported yet")
+        for timer in clock.timers:
+            if timer.name == "rtc" and timer.tickpolicy == "catchup":
+                drift = ",driftfix=slew"
+            elif timer.name == "pit" and timer.tickpolicy == "delay" and domain.type == "kvm":
+                out += ["-global", "kvm-pit.lost_tick_policy=delay"]
+            elif timer.name in ("kvmclock", "hypervclock", "tsc") and timer.present is not None:
+                raise ConfigUnsupported(f"timer '{timer.name}' is not supported yet")
+    return ["-rtc", f"base={base}{drift}", *out]
+
+
+def _pm(domain: Domain) -> list[str]:
+    pm = domain.pm
+    if pm is None:
+        return []
+    device = "ICH9-LPC" if domain.is_q35 else "PIIX4_PM"
+    out: list[str] = []
+    for state, number in ((pm.suspend_to_mem, 3), (pm.suspend_to_disk, 4)):
+        if state is not None and state.enabled is not None:
+            out += ["-global", f"{device}.disable_s{number}={0 if state.enabled else 1}"]
+    return out
+
+
+def _boot(domain: Domain) -> list[str]:
+    os_ = domain.os
+    assert os_ is not None
+    options = []
+    if os_.bootmenu is not None and os_.bootmenu.enable is not None:
+        options.append(f"menu={'on' if os_.bootmenu.enable else 'off'}")
+        if os_.bootmenu.timeout:
+            options.append(f"splash-time={os_.bootmenu.timeout}")
+    if os_.bios is not None and os_.bios.reboot_timeout is not None:
+        options.append(f"reboot-timeout={os_.bios.reboot_timeout}")
+    out = ["-boot", ",".join([*options, "strict=on"])]
+    if os_.loader is not None and os_.loader.path:
+        out += ["-bios", os_.loader.path]
+    for name in ("kernel", "initrd", "dtb"):
+        if path := getattr(os_, name):
+            out += [f"-{name}", path]
+    if os_.cmdline:
+        out += ["-append", os_.cmdline]
+    if os_.bios is not None and os_.bios.use_serial:
+        out += ["-device", compact({"driver": "sga"})]
+    return out
+
+
+def boot_indexes(domain: Domain) -> dict[int, int]:
+    """id() of a device -> its place in the boot order, from the devices' own orders or from <os>'s list, which names
+    the first disk, CD, floppy and network card."""
+    devices: list[Disk | Interface] = [*domain.dev.disks, *domain.dev.interfaces]
+    own = {id(d): d.boot.order for d in devices if d.boot is not None and d.boot.order is not None}
+    if own or domain.os is None:
+        return own
+    found: dict[int, int] = {}
+    for number, boot in enumerate(domain.os.boots, 1):
+        kind = {"hd": "disk", "cdrom": "cdrom", "fd": "floppy"}.get(boot.dev or "")
+        matching: list[Disk | Interface] = [d for d in domain.dev.disks if d.device == kind]
+        if boot.dev == "network":
+            matching = [*domain.dev.interfaces]
+        for device in matching[:1]:
+            found.setdefault(id(device), number)
+    return found
+
+
+def _audio(domain: Domain) -> str:
+    kind = domain.dev.audios[0].type if domain.dev.audios else "none"
+    if kind not in ("none", "spice"):
+        raise ConfigUnsupported(f"audio backend '{kind}' is not supported yet")
+    return kind

@@ -1,0 +1,31 @@
+"""Where a device goes in QEMU's tree: from a model address to the bus and addr properties."""
+
+from __future__ import annotations
+
+from guesthouse.errors import InternalError
+from guesthouse.model.devices.address import Address
+from guesthouse.model.domain import Domain
+from guesthouse.qemu.parts import Props
+
+
+def pci(domain: Domain, address: Address | None) -> Props:
+    """``bus`` and ``addr`` of a PCI address."""
+    if address is None or address.type != "pci" or address.slot is None:
+        raise InternalError("device without a PCI address")
+    bus = address.bus or 0
+    name = ("pcie.0" if domain.is_q35 else "pci.0") if bus == 0 else f"pci.{bus}"
+    place = f"0x{address.slot:x}" + (f".0x{address.function:x}" if address.function else "")
+    props: Props = {"bus": name}
+    if address.multifunction is not None:
+        props["multifunction"] = address.multifunction
+    props["addr"] = place
+    return props
+
+
+def usb(address: Address | None) -> Props:
+    """``bus`` and ``port`` of a USB address."""
+    bus = (address and address.bus) or 0
+    props: Props = {"bus": "usb.0" if bus == 0 else f"usb{bus}.0"}
+    if address is not None and address.port:
+        props["port"] = address.port
+    return props

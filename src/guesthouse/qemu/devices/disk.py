@@ -1,0 +1,139 @@
+"""<disk> for QEMU: a file node, a format node on it, and the guest's drive."""
+
+from __future__ import annotations
+
+from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.devices.disk import Disk
+from guesthouse.model.domain import Domain
+from guesthouse.qemu.devices.common import pci, usb
+from guesthouse.qemu.parts import Parts, Props
+
+# cache mode -> (writeback, direct, no-flush), as QEMU's documentation has them
+_CACHE = {
+    "none": (True, True, False),
+    "writethrough": (False, False, False),
+    "writeback": (True, False, False),
+    "directsync": (False, True, False),
+    "unsafe": (True, False, True),
+}
+
+
+def node_name(index: int, layer: str = "format") -> str:
+    """The name of a block node; ``index`` is the one in the live document's <source>."""
+    return f"libvirt-{index}-{layer}"
+
+
+def disk(domain: Domain, device: Disk, bootindex: int | None) -> Parts:
+    """Nodes and drive. ``device.source.index`` numbers the nodes. Raises ConfigUnsupported for what cannot be given."""
+    _check(device)
+    parts = Parts()
+    path = device.path
+    if path is not None:
+        assert device.source is not None and device.source.index is not None
+        parts.blockdevs += _nodes(device, path, device.source.index)
+    parts.devices.append(_drive(domain, device, bootindex))
+    return parts
+
+
+def _check(device: Disk) -> None:
+    if device.source is not None and device.path is None and device.type not in ("file", "block"):
+        raise ConfigUnsupported(f"disk type '{device.type}' is not supported yet (disk '{device.dev}')")
+    for name in ("auth", "encryption", "mirror", "iotune"):
+        if getattr(device, name) is not None:
+            raise ConfigUnsupported(f"<{name}> of disk '{device.dev}' is not supported yet")
+    if device.transient:
+        raise ConfigUnsupported(f"transient disk '{device.dev}' is not supported yet")
+    if device.device == "lun":
+        raise ConfigUnsupported(f"disk device='lun' is not supported yet (disk '{device.dev}')")
+
+
+def _nodes(device: Disk, path: str, index: int) -> list[Props]:
+    driver = device.driver
+    cache = _CACHE.get((driver and driver.cache) or "")
+    readonly = device.readonly
+    file: Props = {
+        "driver": "host_cdrom" if device.type == "block" and device.device == "cdrom" else "file",
+        "filename": path,
+        "node-name": node_name(index, "storage"),
+    }
+    if device.type == "block" and device.device != "cdrom":
+        file["driver"] = "host_device"
+    if driver is not None and driver.io:
+        file["aio"] = driver.io
+    options: Props = {"direct": cache[1], "no-flush": cache[2]} if cache else {}
+    if options:
+        file["cache"] = options
+    file["auto-read-only"] = True
+    file["discard"] = "unmap"
+    layer: Props = {"node-name": node_name(index), "read-only": readonly}
+    if driver is not None and driver.discard:
+        layer["discard"] = driver.discard
+    if driver is not None and driver.detect_zeroes:
+        layer["detect-zeroes"] = driver.detect_zeroes
+    if options:
+        layer["cache"] = options
+    layer["driver"] = device.format
+    layer["file"] = node_name(index, "storage")
+    return [file, layer]
+
+
+def _drive(domain: Domain, device: Disk, bootindex: int | None) -> Props:
+    alias = device.alias.name if device.alias else None
+    address = device.address
+    props: Props = {}
+    if device.bus == "virtio":
+        props = {"driver": "virtio-blk-pci", **pci(domain, address)}
+    elif device.bus == "usb":
+        props = {"driver": "usb-storage", **usb(address), "removable": bool(device.target and device.target.removable)}
+    elif device.bus == "fdc":
+        assert address is not None
+        props = {"driver": "floppy", "unit": address.unit}
+    elif device.bus in ("ide", "sata"):
+        assert address is not None
+        number = address.bus if device.bus == "ide" else address.unit
+        controller = "ide" if address.controller == 0 else f"{device.bus}{address.controller}"
+        kind = "ide-cd" if device.device == "cdrom" else "ide-hd"
+        props = {"driver": kind, "bus": f"{controller}.{number}"}
+        if device.bus == "ide":
+            props["unit"] = address.unit
+    elif device.bus == "scsi":
+        props = _scsi(domain, device)
+    else:
+        raise ConfigUnsupported(f"disk bus '{device.bus}' is not supported yet (disk '{device.dev}')")
+    if device.path is not None:
+        assert device.source is not None and device.source.index is not None
+        props["drive"] = node_name(device.source.index)
+    props["id"] = alias
+    if bootindex is not None:
+        props["bootindex"] = bootindex
+    if device.serial:
+        props["serial"] = device.serial
+    if device.wwn:
+        props["wwn"] = int(device.wwn, 16)
+    if device.driver is not None:
+        cache = _CACHE.get(device.driver.cache or "")
+        if cache is not None and device.device == "disk":
+            props["write-cache"] = "on" if cache[0] else "off"
+        if device.driver.queues and device.bus == "virtio":
+            props["num-queues"] = device.driver.queues
+        if device.driver.error_policy:
+            props["werror"] = device.driver.error_policy.replace("enospace", "enospc")
+            props["rerror"] = (device.driver.rerror_policy or device.driver.error_policy).replace("enospace", "report")
+    if device.shareable and device.path is not None:
+        props["share-rw"] = True
+    if device.blockio is not None:
+        for name in ("logical_block_size", "physical_block_size"):
+            if (size := getattr(device.blockio, name)) is not None:
+                props[name] = size
+    return props
+
+
+def _scsi(domain: Domain, device: Disk) -> Props:
+    address = device.address
+    assert address is not None
+    kind = "scsi-cd" if device.device == "cdrom" else "scsi-hd"
+    bus = f"scsi{address.controller}.0"
+    model = next((c.model for c in domain.dev.controllers if c.type == "scsi" and c.index == address.controller), None)
+    if model == "lsilogic":
+        return {"driver": kind, "bus": bus, "scsi-id": address.unit}
+    return {"driver": kind, "bus": bus, "channel": 0, "scsi-id": address.target, "lun": address.unit}

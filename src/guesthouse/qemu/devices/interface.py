@@ -1,0 +1,53 @@
+"""<interface> for QEMU: a network backend and the guest's card."""
+
+from __future__ import annotations
+
+from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.devices.interface import Interface
+from guesthouse.model.domain import Domain
+from guesthouse.qemu.devices.common import pci
+from guesthouse.qemu.parts import Parts, Props
+
+_UNSERVED = ("vlan", "virtualport", "script", "filterref", "bandwidth", "guest")
+
+
+def interface(
+    domain: Domain, device: Interface, bootindex: int | None, tap: int | None, vhost: int | None = None
+) -> Parts:
+    """Backend and card. ``tap`` is the tap's descriptor for types that have one, ``vhost`` the accelerator's."""
+    for name in _UNSERVED:
+        if getattr(device, name) is not None:
+            raise ConfigUnsupported(f"<{name}> of interface {device.mac_address} is not supported yet")
+    parts = Parts()
+    alias = (device.alias and device.alias.name) or "net"
+    host = f"host{alias}"
+    backend: Props
+    if tap is not None:
+        backend = {"type": "tap", "fd": str(tap), "id": host}
+        parts.fds.append(tap)
+        if vhost is not None:
+            backend |= {"vhost": True, "vhostfd": str(vhost)}
+            parts.fds.append(vhost)
+    elif device.type == "user":
+        backend = {"type": "user", "id": host}
+        for ip in device.ips:
+            if ip.family in (None, "ipv4") and ip.address:
+                backend["net"] = f"{ip.address}/{ip.prefix or 24}"
+    else:
+        raise ConfigUnsupported(f"interface type '{device.type}' is not supported yet")
+    parts.netdevs.append(backend)
+    model = (device.model and device.model.type) or "rtl8139"
+    driver = {"virtio": "virtio-net-pci", "virtio-transitional": "virtio-net-pci-transitional"}.get(model, model)
+    props: Props = {"driver": driver, "netdev": host, "id": alias, "mac": device.mac_address}
+    if bootindex is not None:
+        props["bootindex"] = bootindex
+    if device.mtu is not None and device.mtu.size and model.startswith("virtio"):
+        props["host_mtu"] = device.mtu.size
+    if device.rom is not None:
+        if device.rom.enabled is False:
+            props["romfile"] = ""
+        elif device.rom.file:
+            props["romfile"] = device.rom.file
+    props |= pci(domain, device.address)
+    parts.devices.append(props)
+    return parts

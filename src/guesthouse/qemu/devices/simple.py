@@ -1,0 +1,166 @@
+"""Controllers, inputs, the balloon, random numbers, sound, watchdogs and hubs for QEMU."""
+
+from __future__ import annotations
+
+from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.devices.simple import Controller, Hub, Input, MemBalloon, Rng, Sound, Watchdog
+from guesthouse.model.domain import Domain
+from guesthouse.qemu.devices.common import pci, usb
+from guesthouse.qemu.parts import Parts, Props
+
+_USB = {
+    "piix3-uhci": "piix3-usb-uhci",
+    "piix4-uhci": "piix4-usb-uhci",
+    "ehci": "usb-ehci",
+    "qemu-xhci": "qemu-xhci",
+    "nec-xhci": "nec-usb-xhci",
+    "ich9-ehci1": "ich9-usb-ehci1",
+    "ich9-uhci1": "ich9-usb-uhci1",
+    "ich9-uhci2": "ich9-usb-uhci2",
+    "ich9-uhci3": "ich9-usb-uhci3",
+}
+_SCSI = {
+    "lsilogic": "lsi",
+    "virtio-scsi": "virtio-scsi-pci",
+    "virtio-transitional": "virtio-scsi-pci-transitional",
+    "virtio-non-transitional": "virtio-scsi-pci-non-transitional",
+    "lsisas1068": "mptsas1068",
+    "lsisas1078": "megasas",
+    "vmpvscsi": "pvscsi",
+}
+
+
+def controller(domain: Domain, device: Controller) -> Parts:
+    """A bus; nothing for those that the machine has by itself. Raises ConfigUnsupported for unknown models."""
+    alias = (device.alias and device.alias.name) or ""
+    kind, model, index = device.type, device.model, device.index or 0
+    props: Props = {}
+    if kind == "pci":
+        if model in ("pci-root", "pcie-root"):
+            return Parts()
+        target = device.target
+        if model == "pcie-root-port":
+            assert target is not None
+            props = {"driver": "pcie-root-port", "port": int(target.port or "0", 0), "chassis": target.chassis}
+        elif model == "pci-bridge":
+            props = {"driver": "pci-bridge", "chassis_nr": (target and target.chassis_nr) or index}
+        elif model == "pcie-to-pci-bridge":
+            props = {"driver": "pcie-pci-bridge"}
+        elif model == "dmi-to-pci-bridge":
+            props = {"driver": "i82801b11-bridge"}
+        else:
+            raise ConfigUnsupported(f"PCI controller model '{model}' is not supported yet")
+    elif kind == "usb":
+        if model == "none":
+            return Parts()
+        driver = _USB.get(model or "")
+        if driver is None:
+            raise ConfigUnsupported(f"USB controller model '{model}' is not supported yet")
+        props = {"driver": driver}
+        if device.ports and "xhci" in driver:
+            props |= {"p2": device.ports, "p3": device.ports}
+        if device.master is not None:
+            props |= {"masterbus": f"{alias}.0", "firstport": device.master.startport}
+            # companions are ports of the master's bus: they have an id of nobody's interest
+            return Parts(devices=[{**props, **pci(domain, device.address)}])
+    elif kind == "virtio-serial":
+        props = {"driver": "virtio-serial-pci"}
+        if device.ports is not None:
+            props["max_ports"] = device.ports
+        if device.vectors is not None:
+            props["vectors"] = device.vectors
+    elif kind == "scsi":
+        driver = _SCSI.get(model or "lsilogic")
+        if driver is None:
+            raise ConfigUnsupported(f"SCSI controller model '{model}' is not supported yet")
+        props = {"driver": driver}
+        if device.driver is not None and device.driver.queues:
+            props["num_queues"] = device.driver.queues
+    elif kind == "sata":
+        if domain.is_q35 and index == 0:
+            return Parts()
+        props = {"driver": "ahci"}
+    elif kind == "ide":
+        if domain.is_i440fx and index == 0:
+            return Parts()
+        raise ConfigUnsupported("this machine has no IDE controller; use bus 'sata'")
+    elif kind == "fdc":
+        # i440fx has it by itself
+        return Parts() if domain.is_i440fx else Parts(devices=[{"driver": "isa-fdc", "id": alias}])
+    else:
+        raise ConfigUnsupported(f"controller type '{kind}' is not supported yet")
+    return Parts(devices=[{**props, "id": alias, **pci(domain, device.address)}])
+
+
+def input_device(domain: Domain, device: Input) -> Parts:
+    """A USB or virtio input; PS/2 ones are the machine's."""
+    alias = (device.alias and device.alias.name) or ""
+    kind = device.type or ""
+    if device.bus == "ps2":
+        return Parts()
+    if device.bus == "usb" and kind in ("mouse", "tablet", "keyboard"):
+        driver = {"mouse": "usb-mouse", "tablet": "usb-tablet", "keyboard": "usb-kbd"}[kind]
+        return Parts(devices=[{"driver": driver, "id": alias, **usb(device.address)}])
+    if device.bus == "virtio" and kind in ("mouse", "tablet", "keyboard"):
+        return Parts(devices=[{"driver": f"virtio-{kind}-pci", "id": alias, **pci(domain, device.address)}])
+    raise ConfigUnsupported(f"input '{kind}' on bus '{device.bus}' is not supported yet")
+
+
+def memballoon(domain: Domain, device: MemBalloon) -> Parts:
+    if device.model == "none":
+        return Parts()
+    if device.model != "virtio":
+        raise ConfigUnsupported(f"memory balloon model '{device.model}' is not supported yet")
+    props: Props = {"driver": "virtio-balloon-pci", "id": "balloon0"}
+    if device.autodeflate is not None:
+        props["deflate-on-oom"] = device.autodeflate
+    if device.free_page_reporting is not None:
+        props["free-page-reporting"] = device.free_page_reporting
+    return Parts(devices=[{**props, **pci(domain, device.address)}])
+
+
+def rng(domain: Domain, device: Rng) -> Parts:
+    backend = device.backend
+    alias = (device.alias and device.alias.name) or "rng0"
+    if device.model != "virtio" or backend is None or backend.model not in ("random", "builtin"):
+        raise ConfigUnsupported("this kind of random number generator is not supported yet")
+    source: Props = {"qom-type": "rng-random", "id": f"obj{alias}", "filename": backend.device or "/dev/random"}
+    if backend.model == "builtin":
+        source = {"qom-type": "rng-builtin", "id": f"obj{alias}"}
+    props: Props = {"driver": "virtio-rng-pci", "rng": f"obj{alias}", "id": alias}
+    if device.rate is not None and device.rate.bytes:
+        props |= {"max-bytes": device.rate.bytes, "period": device.rate.period or 1000}
+    return Parts(objects=[source], devices=[{**props, **pci(domain, device.address)}])
+
+
+def sound(domain: Domain, device: Sound) -> Parts:
+    alias = (device.alias and device.alias.name) or "sound0"
+    model = device.model or ""
+    if model in ("ich6", "ich9"):
+        driver = "intel-hda" if model == "ich6" else "ich9-intel-hda"
+        codec = {"driver": "hda-duplex", "id": f"{alias}-codec0", "bus": f"{alias}.0", "cad": 0, "audiodev": "audio1"}
+        return Parts(devices=[{"driver": driver, "id": alias, **pci(domain, device.address)}, codec])
+    names = {"ac97": "AC97", "es1370": "ES1370"}
+    if model in names:
+        props = {"driver": names[model], "id": alias, "audiodev": "audio1", **pci(domain, device.address)}
+        return Parts(devices=[props])
+    raise ConfigUnsupported(f"sound model '{model}' is not supported yet")
+
+
+def watchdog(domain: Domain, device: Watchdog) -> Parts:
+    alias = (device.alias and device.alias.name) or "watchdog0"
+    action = {"dump": "pause", None: "reset"}.get(device.action, device.action)
+    options = ["-action", f"watchdog={action}"]
+    if device.model == "i6300esb":
+        return Parts(devices=[{"driver": "i6300esb", "id": alias, **pci(domain, device.address)}], options=options)
+    if device.model == "ib700":
+        return Parts(devices=[{"driver": "ib700", "id": alias}], options=options)
+    if device.model == "itco" and domain.is_q35:
+        return Parts(options=["-global", "ICH9-LPC.noreboot=off", *options])
+    raise ConfigUnsupported(f"watchdog model '{device.model}' is not supported yet")
+
+
+def hub(device: Hub) -> Parts:
+    return Parts(
+        devices=[{"driver": "usb-hub", "id": (device.alias and device.alias.name) or "hub0", **usb(device.address)}]
+    )
