@@ -1,0 +1,81 @@
+"""Image files in the hands of the guest's user while it runs, and back in their owner's afterwards."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from pathlib import Path
+from typing import Any
+
+from guesthouse.errors import SystemFailure
+from guesthouse.qemu.process import User
+
+
+def label(path: str, user: User, *, writable: bool, shared: bool = False) -> dict[str, Any] | None:
+    """Make ``path`` usable by ``user``; returns what :func:`restore` needs, None where nothing had to change.
+
+    A file that the user may read is left alone if it is only read, or ``shared``. Raises SystemFailure in libvirt's
+    words where the file is not there, or a folder on the way may not be passed (with the command that opens it).
+    """
+    who = f"(as uid:{user.uid if not user.same else os.geteuid()}, gid:{user.gid if not user.same else os.getegid()})"
+    try:
+        info = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise SystemFailure.from_os(error, f"Cannot access storage file '{path}' {who}") from None
+    if user.same:
+        return None
+    for folder in Path(path).resolve().parents:
+        entry = folder.stat()
+        if not _may(entry, user, stat.S_IXOTH):
+            failure = SystemFailure.from_os(
+                PermissionError(13, "Permission denied"), f"Cannot access storage file '{path}' {who}"
+            )
+            name = _name(user.uid)
+            failure.message += f"\nuser '{name}' may not enter '{folder}'; allow it: setfacl -m u:{name}:x '{folder}'"
+            failure.args = (failure.message,)
+            raise failure
+    if stat.S_ISBLK(info.st_mode) or stat.S_ISREG(info.st_mode):
+        enough = _may(info, user, stat.S_IROTH) and (not writable or _may(info, user, stat.S_IWOTH))
+        if not enough and not (shared and not writable):
+            os.chown(path, user.uid, user.gid)
+            return {"path": path, "uid": info.st_uid, "gid": info.st_gid, "set": user.uid}
+    return None
+
+
+def restore(record: dict[str, Any]) -> None:
+    """Give a file back, unless it has been given to somebody else meanwhile, or is gone."""
+    path = record["path"]
+    try:
+        if os.stat(path).st_uid == record["set"]:  # noqa: PTH116
+            os.chown(path, record["uid"], record["gid"])
+    except OSError:
+        pass
+
+
+def _may(info: os.stat_result, user: User, other: int) -> bool:
+    if info.st_uid == user.uid:
+        return bool(info.st_mode & (other << 6))
+    if info.st_gid == user.gid or info.st_gid in user.groups:
+        return bool(info.st_mode & (other << 3))
+    return bool(info.st_mode & other)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def find_user(user: str, group: str) -> User:
+    """Ids of a user and group by name, with the kvm group where there is one. Raises KeyError for unknown names."""
+    entry = pwd.getpwnam(user)
+    gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    groups = []
+    try:
+        groups.append(grp.getgrnam("kvm").gr_gid)
+    except KeyError:
+        pass
+    return User(entry.pw_uid, gid, tuple({gid, *groups}))

@@ -1,0 +1,226 @@
+"""One running guest: its process and its monitor, in phases, so that the caller can write down each before the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guesthouse.errors import InternalError
+from guesthouse.qemu import process
+from guesthouse.qemu.command import Command
+from guesthouse.qemu.monitor import Monitor, MonitorClosed, MonitorError
+from guesthouse.qemu.process import Process, User
+
+_log = logging.getLogger(__name__)
+
+#: How long a guest gets to end by itself when it is destroyed gently, before it is killed (seconds).
+_GRACE = 10.0
+_KILL_WAIT = 30.0
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something the guest did: QEMU's event name and data, or "DIED" with the exit ``status`` (None: unknown)."""
+
+    name: str
+    data: dict[str, Any]
+
+
+Listener = Callable[[Happening], None]
+
+
+class Machine:
+    """A guest's QEMU. ``folder`` is its own runtime folder (monitor socket, screenshots), ``log`` takes its output.
+
+    Phases: :meth:`prepare`, :meth:`spawn`, :meth:`handshake`, :meth:`cont`; or :meth:`adopt` with an earlier
+    :meth:`record`. Whatever fails raises and leaves :meth:`destroy` and :meth:`clean` to be called.
+    """
+
+    def __init__(self, folder: Path, log: Path, user: User, listener: Listener) -> None:
+        self.folder = folder
+        self.log = log
+        self._user = user
+        self._listener = listener
+        self._listening: socket.socket | None = None
+        self._process: Process | None = None
+        self._monitor: Monitor | None = None
+        self._over = False
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 before there is one."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and not self._over and self._process.alive
+
+    # -- phases
+
+    def prepare(self) -> int:
+        """Make the folder and the listening monitor socket; returns its descriptor, for the command line."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        if not self._user.same:
+            os.chown(self.folder, self._user.uid, self._user.gid)
+        self._listening = process.listen_unix(self.folder / "monitor.sock")
+        return self._listening.fileno()
+
+    def spawn(self, command: Command, note: str = "") -> dict[str, Any]:
+        """Start the process, its CPUs stopped; returns the record to be written down at once."""
+        self._process = process.spawn(command.argv, fds=command.fds, user=self._user, log=self.log, note=note)
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+        return self.record()
+
+    async def handshake(self) -> None:
+        """Connect the monitor. Raises InternalError with QEMU's own last words where it ended instead."""
+        await self._connect()
+
+    def record(self) -> dict[str, Any]:
+        """What another daemon needs to adopt this machine."""
+        assert self._process is not None
+        return {"pid": self._process.pid, "start_time": self._process.start_time}
+
+    async def adopt(self, record: dict[str, Any]) -> bool:
+        """Take over the process of ``record``, if it still runs; whether it does."""
+        found = process.adopt(record["pid"], record["start_time"])
+        if found is None:
+            return False
+        self._process = found
+        await self._connect()
+        return True
+
+    async def _connect(self) -> None:
+        assert self._process is not None
+        monitor = Monitor(self._event)
+        self._process.watch(self._died)
+        try:
+            await monitor.connect(self.folder / "monitor.sock")
+        except MonitorClosed:
+            await monitor.close()
+            await self._process.wait(2)
+            raise self._early_end() from None
+        except BaseException:
+            await monitor.close()
+            raise
+        self._monitor = monitor
+
+    def _early_end(self) -> InternalError:
+        words = process.last_words(self.log)
+        if words:
+            return InternalError(f"process exited while connecting to monitor: {words}")
+        return InternalError("process exited while connecting to monitor; it said nothing")
+
+    def _event(self, name: str, data: dict[str, Any], _seconds: float) -> None:
+        self._listener(Happening(name, data))
+
+    def _died(self, status: int | None) -> None:
+        if not self._over:
+            self._over = True
+            self._listener(Happening("DIED", {"status": status}))
+
+    # -- commands
+
+    async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """Any QMP command. Raises MonitorError, MonitorClosed, OperationTimeout."""
+        if self._monitor is None:
+            raise MonitorClosed()
+        return await self._monitor.execute(command, arguments)
+
+    async def cont(self) -> None:
+        await self.execute("cont")
+
+    async def stop(self) -> None:
+        await self.execute("stop")
+
+    async def powerdown(self) -> None:
+        """Press the power button."""
+        await self.execute("system_powerdown")
+
+    async def reset(self) -> None:
+        await self.execute("system_reset")
+
+    async def status(self) -> str:
+        """QEMU's run state: "running", "paused", "shutdown", ..."""
+        return str((await self.execute("query-status"))["status"])
+
+    async def ptys(self) -> dict[str, str]:
+        """Alias of a character device -> the pty that QEMU opened for it."""
+        found = {}
+        for item in await self.execute("query-chardev"):
+            if item["filename"].startswith("pty:") and item["label"].startswith("char"):
+                found[item["label"].removeprefix("char")] = item["filename"].removeprefix("pty:")
+        return found
+
+    async def set_password(self, protocol: str, password: str) -> None:
+        """Set the password of "vnc" or "spice"."""
+        arguments = {"protocol": protocol, "password": password}
+        await self.execute("set_password", arguments)
+
+    async def screendump(self, head: int = 0) -> tuple[str, bytes]:
+        """MIME type and content of a picture of the screen: PNG where QEMU makes that, else PPM."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix="screen-") as name:
+            folder = Path(name)
+            if not self._user.same:
+                os.chown(folder, self._user.uid, self._user.gid)
+            path = folder / "picture"
+            arguments: dict[str, Any] = {"filename": str(path), "format": "png"}
+            if head:
+                arguments |= {"device": f"video{head}", "head": 0}
+            mime = "image/png"
+            try:
+                await self.execute("screendump", arguments)
+            except MonitorError as error:
+                if "format" not in error.detail:
+                    raise
+                del arguments["format"]
+                mime = "image/x-portable-pixmap"
+                await self.execute("screendump", arguments)
+            return mime, await asyncio.to_thread(path.read_bytes)
+
+    # -- the end
+
+    async def destroy(self, *, gracefully: bool = False) -> None:
+        """End the process: a SIGTERM, and SIGKILL where it does not end in time (unless ``gracefully``: then it is an
+        InternalError and the guest goes on)."""
+        found = self._process
+        if found is None:
+            return
+        self._over = True
+        found.unwatch()
+        found.kill(signal.SIGTERM)
+        if not await found.wait(_GRACE):
+            if gracefully:
+                self._over = False
+                found.watch(self._died)
+                raise InternalError(f"Failed to terminate process {found.pid} with SIGTERM: Device or resource busy")
+            found.kill(signal.SIGKILL)
+            if not await found.wait(_KILL_WAIT):
+                raise InternalError(f"Failed to kill process {found.pid}: it is stuck in the kernel")
+        found._reap()
+
+    async def release(self) -> None:
+        """Let go of the monitor and the process, which goes on if it runs."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+        if self._monitor is not None:
+            await self._monitor.close()
+            self._monitor = None
+        if self._process is not None:
+            self._process.close()
+
+    def clean(self) -> None:
+        """Remove the runtime folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
