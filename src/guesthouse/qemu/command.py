@@ -60,6 +60,8 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     argv += ["-chardev", f"socket,id=charmonitor,fd={wiring.monitor_fd},server=on,wait=off"]
     argv += ["-mon", "chardev=charmonitor,id=monitor,mode=control"]
     argv += _clock(domain)
+    if domain.on_reboot in ("destroy", "preserve"):
+        argv += ["-no-reboot"]  # a reboot becomes a shutdown, which the daemon sees
     argv += ["-no-shutdown"]
     argv += _pm(domain)
     argv += _boot(domain)

@@ -13,10 +13,10 @@ from guesthouse.errors import SystemFailure
 from guesthouse.qemu.process import User
 
 
-def label(path: str, user: User, *, writable: bool, shared: bool = False) -> dict[str, Any] | None:
-    """Make ``path`` usable by ``user``; returns what :func:`restore` needs, None where nothing had to change.
+def plan(path: str, user: User, *, writable: bool) -> dict[str, Any] | None:
+    """What :func:`apply` must do so that ``user`` can use ``path``, and :func:`restore` undoes; None where nothing.
 
-    A file that the user may read is left alone if it is only read, or ``shared``. Raises SystemFailure in libvirt's
+    A file that the user may read already is left alone if it is only read. Nothing is changed here. Raises SystemFailure in libvirt's
     words where the file is not there, or a folder on the way may not be passed (with the command that opens it).
     """
     who = f"(as uid:{user.uid if not user.same else os.geteuid()}, gid:{user.gid if not user.same else os.getegid()})"
@@ -38,10 +38,17 @@ def label(path: str, user: User, *, writable: bool, shared: bool = False) -> dic
             raise failure
     if stat.S_ISBLK(info.st_mode) or stat.S_ISREG(info.st_mode):
         enough = _may(info, user, stat.S_IROTH) and (not writable or _may(info, user, stat.S_IWOTH))
-        if not enough and not (shared and not writable):
-            os.chown(path, user.uid, user.gid)
-            return {"path": path, "uid": info.st_uid, "gid": info.st_gid, "set": user.uid}
+        if not enough:
+            return {"path": path, "uid": info.st_uid, "gid": info.st_gid, "set": user.uid, "set_gid": user.gid}
     return None
+
+
+def apply(record: dict[str, Any]) -> None:
+    """Give a file to the guest's user. Raises SystemFailure."""
+    try:
+        os.chown(record["path"], record["set"], record["set_gid"])
+    except OSError as error:
+        raise SystemFailure.from_os(error, f"unable to set user and group on '{record['path']}'") from None
 
 
 def restore(record: dict[str, Any]) -> None:

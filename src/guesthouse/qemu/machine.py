@@ -77,7 +77,9 @@ class Machine:
 
     def spawn(self, command: Command, note: str = "") -> dict[str, Any]:
         """Start the process, its CPUs stopped; returns the record to be written down at once."""
-        self._process = process.spawn(command.argv, fds=command.fds, user=self._user, log=self.log, note=note)
+        self._process = process.spawn(
+            command.argv, fds=command.fds, user=self._user, log=self.log, marker=str(self.folder), note=note
+        )
         if self._listening is not None:
             self._listening.close()
             self._listening = None

@@ -17,6 +17,7 @@ from typing import Any
 from guesthouse.errors import InternalError, SystemFailure
 
 _TAIL = 4096
+_MARKER = "GUESTHOUSE_MACHINE"
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,10 @@ def adopt(pid: int, start_time: int) -> Process | None:
     return None
 
 
-def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, note: str = "") -> Process:
+def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, marker: str, note: str = "") -> Process:
     """Start ``argv`` in a session of its own, its output going to the end of ``log`` behind a line with the time and
-    the command. The process outlives the daemon. Raises SystemFailure where it cannot be started."""
+    the command. The process outlives the daemon; ``marker`` in its environment lets :func:`find` know it again.
+    Raises SystemFailure where it cannot be started."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     head = f"{stamp}.000+0000: starting up{note}\n{shlex.join(argv)}\n"
     try:
@@ -149,7 +151,12 @@ def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, not
             pass_fds=fds,
             start_new_session=True,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME": "/", "LC_ALL": "C"},
+            env={
+                "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+                "HOME": "/",
+                "LC_ALL": "C",
+                _MARKER: marker,
+            },
             **who,
         )
     except OSError as error:
@@ -158,6 +165,32 @@ def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, not
         os.close(out)
     start_time, _ = _stat(child.pid)
     return Process(child.pid, start_time, child)
+
+
+def find(marker: str) -> list[Process]:
+    """The processes that were started with ``marker``: what a daemon left that died before it wrote down the pid."""
+    wanted = f"{_MARKER}={marker}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+        except OSError:
+            continue
+        pid = int(folder.name)
+        start_time, running = _stat(pid)
+        if running and (process := adopt(pid, start_time)) is not None:
+            found.append(process)
+    return found
+
+
+def cpu_time(pid: int) -> int:
+    """Nanoseconds of processor time that the process has used; 0 where it is gone."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return (int(words[11]) + int(words[12])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
 
 
 def last_words(log: Path) -> str:

@@ -73,7 +73,7 @@ _REMOTE: list[_Row] = [
     (35, "domain_undefine", "args", "write", None, "domains.undefine"),
     (36, "connect_list_defined_networks", "args ret", "read", None, "networks.list_defined"),
     (37, "connect_list_domains", "args ret", "read", None, "domains.list_ids"),
-    (38, "connect_list_networks", "args ret", "read", None, "networks.list_active"),
+    (38, "connect_list_networks", "args ret", "read", None, "networks.list"),
     (39, "network_create", "args", "write", None, "networks.create"),
     (40, "network_create_xml", "args ret", "write", None, "networks.create_xml"),
     (41, "network_define_xml", "args ret", "write", None, "networks.define_xml"),

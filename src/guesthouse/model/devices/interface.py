@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guesthouse.model.devices.address import Address, Alias, Boot
-from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Flag, Mac, OnOff, Raw, UInt
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Mac, OnOff, Raw, UInt
 
 TYPES = (
     *("network", "bridge", "user", "ethernet", "direct", "vhostuser", "hostdev", "internal", "server", "client"),
@@ -78,6 +78,10 @@ class IpAddress(Element, tag="ip"):
     peer: str | None = Attr("peer")
 
 
+class InterfacePort(Element, tag="port"):
+    isolated: bool | None = Attr("isolated", Bool)
+
+
 class Interface(Element, tag="interface"):
     """A network card."""
 
@@ -99,7 +103,7 @@ class Interface(Element, tag="interface"):
     mtu: Mtu | None = Child(Mtu)
     bandwidth: object = Raw("bandwidth")
     ips: list[IpAddress] = Children(IpAddress)
-    isolated: bool = Flag("isolated")
+    port: InterfacePort | None = Child(InterfacePort)
     rom: InterfaceRom | None = Child(InterfaceRom)
     boot: Boot | None = Child(Boot)
     alias: Alias | None = Child(Alias)
@@ -109,3 +113,9 @@ class Interface(Element, tag="interface"):
     def mac_address(self) -> str:
         """The MAC, "" before one is chosen."""
         return (self.mac and self.mac.address) or ""
+
+    def set_tap(self, name: str) -> None:
+        """Note the host's end of a live interface."""
+        if self.target is None:
+            self.target = InterfaceTarget()
+        self.target.dev = name

@@ -1,0 +1,18 @@
+"""Places where a test may have the daemon die: between any two steps of a start or a stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+#: Every step, in the order in which a start and then a stop pass them.
+STEPS = (
+    *("start-checked", "start-row", "start-labelled", "start-plugged", "start-spawned", "start-pid", "start-shaken"),
+    *("start-facts", "start-running", "stop-row", "stop-dead", "stop-released"),
+)
+
+
+def step(name: str) -> None:
+    """Die here, as by kill -9, where the environment's GUESTHOUSE_CRASH_AT says so (for tests)."""
+    if os.environ.get("GUESTHOUSE_CRASH_AT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,468 @@
+"""Starting and ending guests. Each step is undone when a later one fails, and is written down before it is taken, so
+that a daemon that dies in between leaves a row that leads its successor to everything.
+
+A runtime row: ``phase`` ("starting", "running", "stopping"), ``id``, ``xml`` (the live document, secrets included),
+``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back), and ``pid`` with ``start_time``
+once there is a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import Any
+
+from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, ResourceBusy
+from guesthouse.host import kvm
+from guesthouse.model import addresses
+from guesthouse.model.devices.chardev import CharSource
+from guesthouse.model.devices.disk import BackingStore, Disk
+from guesthouse.model.devices.graphics import Graphics
+from guesthouse.model.domain import Domain, Resource, Seclabel
+from guesthouse.qemu import command, images, process
+from guesthouse.qemu.machine import Happening, Machine
+from guesthouse.qemu.process import User
+from guesthouse.services.context import Context
+from guesthouse.services.faults import step
+from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
+from guesthouse.services.jobs import Jobs
+from guesthouse.services.networks import Networks
+
+_log = logging.getLogger(__name__)
+
+_VNC_PORTS = range(5900, 65536)
+_NAME_IN_PATH = 20
+
+
+class Runner:
+    """Runs guests: the one place that makes processes, and takes their leftovers away."""
+
+    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs, networks: Networks, user: User) -> None:
+        self._ctx = ctx
+        self._guests = guests
+        self._jobs = jobs
+        self._networks = networks
+        self._user = user
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- start
+
+    async def start(self, guest: Guest, definition: Domain, *, paused: bool = False) -> None:
+        """Start ``guest`` from ``definition``; it runs (or is paused, where ``paused``) when this returns.
+
+        On an error the guest is off with reason "failed", and nothing of the start is left.
+        """
+        live = definition.copy()
+        try:
+            async with AsyncExitStack() as undo:
+                await self._start(guest, live, undo, paused)
+                undo.pop_all()
+        except BaseException:
+            guest.live, guest.machine, guest.id, guest.labels = None, None, -1, []
+            guest.set_state(State.SHUTOFF, Reason.SHUTOFF_FAILED)
+            raise
+
+    async def _start(self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool) -> None:
+        store = self._ctx.store
+        if live.type == "kvm":
+            self._need_kvm()
+        command.check(live)
+        guest.id = live.id = store.next_id()
+        addresses.assign_aliases(live)
+        labels = self._plan_files(guest, live)
+        short = f"domain-{guest.id}-{guest.name[:_NAME_IN_PATH]}"
+        folder = self._ctx.paths.run / "qemu" / short
+        channels = self._ctx.paths.run / "channel" / "target" / short
+        log = self._ctx.paths.log / "qemu" / f"{guest.name}.log"
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        self._complete(live)
+        self._choose_ports(live)
+        step("start-checked")
+        row: dict[str, Any] = {
+            "phase": "starting",
+            "id": guest.id,
+            "name": guest.name,
+            "folder": str(folder),
+            "channels": str(channels),
+            "labels": labels,
+            "xml": live.to_xml(secrets=True),
+            "persistent": guest.persistent,
+        }
+        store.put_runtime(KIND, guest.uuid, row)
+        undo.callback(store.delete_runtime, KIND, guest.uuid)
+        step("start-row")
+        undo.callback(_restore, labels)
+        for label in labels:
+            images.apply(label)
+        step("start-labelled")
+        guest.live, guest.labels = live, labels
+        guest.set_state(State.PAUSED, Reason.PAUSED_STARTING_UP)
+        machine = guest.machine = Machine(folder, log, self._user, lambda what: self._happened(guest, what))
+        undo.callback(shutil.rmtree, channels, True)
+        undo.callback(machine.clean)
+        undo.push_async_callback(machine.release)
+        with ExitStack() as closing:  # QEMU has its own copies of what is closed here
+            wiring = command.Wiring(machine.prepare())
+            for nic in live.dev.interfaces:
+                plug = await self._networks.plug(nic, guest.ref)
+                closing.callback(plug.close)
+                undo.push_async_callback(self._networks.unplug, nic)
+                if plug.fds:
+                    assert nic.alias is not None and nic.alias.name is not None
+                    wiring.taps[nic.alias.name] = plug.fds[0]
+            for channel in live.dev.channels:
+                sock = self._channel_socket(channel.type, channel.source, channels)
+                if sock is not None:
+                    closing.callback(sock.close)
+                    assert channel.alias is not None and channel.alias.name is not None
+                    wiring.sockets[channel.alias.name] = sock.fileno()
+            step("start-plugged")
+            built = command.build(live, wiring)
+            undo.push_async_callback(machine.destroy)
+            record = machine.spawn(built)
+        step("start-spawned")
+        row |= record
+        store.put_runtime(KIND, guest.uuid, row)
+        step("start-pid")
+        await machine.handshake()
+        step("start-shaken")
+        for display in live.dev.graphics:
+            if display.passwd is not None:
+                await machine.set_password(display.type, display.passwd)
+        await self._learn_ptys(live, machine)
+        step("start-facts")
+        if not paused:
+            await machine.cont()
+        if not machine.running:
+            raise InternalError(f"the guest ended at once: {process.last_words(log) or 'QEMU said nothing'}")
+        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
+        store.put_runtime(KIND, guest.uuid, row)
+        step("start-running")
+        if paused:
+            guest.set_state(State.PAUSED, Reason.PAUSED_USER)
+            self._guests.emit(guest, Lifecycle.STARTED_BOOTED)
+            self._guests.emit(guest, Lifecycle.SUSPENDED_PAUSED)
+        else:
+            guest.set_state(State.RUNNING, Reason.RUNNING_BOOTED)
+            self._guests.emit(guest, Lifecycle.RESUMED_UNPAUSED)
+            self._guests.emit(guest, Lifecycle.STARTED_BOOTED)
+
+    def _need_kvm(self) -> None:
+        status = kvm.usable(self._ctx.paths.run)
+        if not status.usable:
+            raise ConfigUnsupported(f"KVM cannot run guests here: {status.reason}; {status.remedy}")
+
+    def _plan_files(self, guest: Guest, live: Domain) -> list[dict[str, Any]]:
+        """Check that every file is there, usable and not another guest's; returns what is to be labelled."""
+        labels: list[dict[str, Any]] = []
+        for disk in live.dev.disks:
+            path = disk.path
+            if path is None:
+                continue
+            self._not_in_use(guest, disk, path)
+            record = images.plan(path, self._user, writable=not disk.readonly)
+            if record is not None and all(old["path"] != path for old in labels):
+                labels.append(record)
+        os_ = live.os
+        files = (os_.kernel, os_.initrd, os_.dtb) if os_ is not None else ()
+        for file in files:
+            if file:
+                record = images.plan(file, self._user, writable=False)
+                if record is not None:
+                    labels.append(record)
+        return labels
+
+    def _not_in_use(self, guest: Guest, disk: Disk, path: str) -> None:
+        real = os.path.realpath(path)
+        for other in self._guests:
+            if other is guest or other.live is None:
+                continue
+            for theirs in other.live.dev.disks:
+                if theirs.path is None or os.path.realpath(theirs.path) != real:
+                    continue
+                if (disk.readonly and theirs.readonly) or (disk.shareable and theirs.shareable):
+                    continue
+                raise ResourceBusy(
+                    f"disk '{path}' is in use by the running domain '{other.name}'; stop that guest, or mark the"
+                    " disk <shareable/> in both"
+                )
+
+    def _complete(self, live: Domain) -> None:
+        """What only a live document has."""
+        live.resource = live.resource or Resource(partition="/machine")
+        count = sum(1 for disk in live.dev.disks if disk.source is not None)
+        for disk in live.dev.disks:
+            if disk.source is not None:
+                disk.source.index = count
+                count -= 1
+                if disk.backing is None and disk.device == "disk":
+                    disk.backing = BackingStore()
+        if not self._user.same:
+            label = f"+{self._user.uid}:+{self._user.gid}"
+            if not live.seclabels:
+                live.seclabels.append(
+                    Seclabel(type="dynamic", model="dac", relabel=True, label=label, imagelabel=label)
+                )
+
+    def _choose_ports(self, live: Domain) -> None:
+        for display in live.dev.graphics:
+            if display.type not in ("vnc", "spice"):
+                continue
+            listen = display.listens[0] if display.listens else None
+            if listen is not None and listen.type == "address" and listen.address is None:
+                listen.address = display.listen = self._ctx.config.vnc_listen
+            if display.autoport and (listen is None or listen.type in ("address", "network")):
+                display.port = self._free_port(display, (listen and listen.address) or "127.0.0.1")
+
+    def _free_port(self, display: Graphics, address: str) -> int:
+        used = {g.port for guest in self._guests if guest.live for g in guest.live.dev.graphics}
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        for port in _VNC_PORTS:
+            if port in used:
+                continue
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((address, port))
+                except OSError as error:
+                    if error.errno == 98:
+                        continue
+                    raise InternalError(
+                        f"cannot listen on '{address}' for {display.type}: {error.strerror}; is it an address of this"
+                        " host?"
+                    ) from None
+                return port
+        raise InternalError("no free port for graphics")
+
+    def _channel_socket(self, kind: str, source: CharSource | None, folder: Path) -> socket.socket | None:
+        if kind != "unix" or source is None or source.mode != "bind" or not source.path:
+            return None
+        path = Path(source.path)
+        if path.parent == folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        return process.listen_unix(path, 0o660)
+
+    async def _learn_ptys(self, live: Domain, machine: Machine) -> None:
+        devices = [*live.dev.serials, *live.dev.parallels, *live.dev.consoles, *live.dev.channels]
+        if not any(device.type == "pty" for device in devices):
+            return
+        ptys = await machine.ptys()
+        for device in devices:
+            path = ptys.get((device.alias and device.alias.name) or "")
+            if path is not None:
+                device.end().path = path
+                if device.TAG == "console":
+                    device.tty = path
+
+    # -- end
+
+    async def end(self, guest: Guest, reason: int, event: tuple[int, int], *, gracefully: bool = False) -> None:
+        """End a running guest by force, with the job held; emits ``event``. Afterwards it is off, and a transient one
+        is gone. Raises InternalError where it does not end (``gracefully``: where SIGTERM is not enough)."""
+        machine = guest.machine
+        assert machine is not None
+        guest.stopping = True
+        row = self._ctx.store.get_runtime(KIND, guest.uuid)
+        if row is not None and not gracefully:
+            self._ctx.store.put_runtime(KIND, guest.uuid, {**row, "phase": "stopping"})
+        step("stop-row")
+        try:
+            await machine.destroy(gracefully=gracefully)
+        except BaseException:
+            guest.stopping = False
+            raise
+        step("stop-dead")
+        await self._release(guest)
+        step("stop-released")
+        self._forget_run(guest, reason, event)
+
+    async def _release(self, guest: Guest) -> None:
+        """Give back what a guest had that is dead. Nothing here may fail the rest."""
+        machine, live = guest.machine, guest.live
+        if guest.console is not None:
+            guest.console.end()
+        if live is not None:
+            for nic in live.dev.interfaces:
+                try:
+                    await self._networks.unplug(nic)
+                except GuesthouseError:
+                    _log.exception("an interface of %s could not be unplugged", guest.name)
+        _restore(guest.labels)
+        if machine is not None:
+            await machine.release()
+            machine.clean()
+            shutil.rmtree(self._channels(machine), ignore_errors=True)
+        self._ctx.store.delete_runtime(KIND, guest.uuid)
+
+    def _channels(self, machine: Machine) -> Path:
+        return self._ctx.paths.run / "channel" / "target" / machine.folder.name
+
+    def _forget_run(self, guest: Guest, reason: int, event: tuple[int, int]) -> None:
+        guest.live, guest.machine, guest.labels = None, None, []
+        guest.id = -1
+        guest.stopping = guest.reboot_wanted = False
+        guest.set_state(State.SHUTOFF, reason)
+        self._guests.emit(guest, event)
+        if not guest.persistent:
+            self._guests.remove(guest)
+            self._jobs.forget(guest.uuid)
+
+    # -- what guests do by themselves
+
+    def _happened(self, guest: Guest, what: Happening) -> None:
+        if guest.stopping:
+            return
+        name, data = what.name, what.data
+        if name == "DIED":
+            self._spawn(self._died(guest, data["status"]))
+        elif name == "SHUTDOWN":
+            self._spawn(self._powered_off(guest, data))
+        elif name == "RESET":
+            self._guests.tell(guest, 1, {})
+        elif name == "GUEST_PANICKED":
+            self._guests.emit(guest, Lifecycle.CRASHED_PANICKED)
+            guest.set_state(State.CRASHED, 1)
+            self._spawn(self._act(guest, guest.current.on_crash or "destroy", crashed=True))
+        elif name == "STOP" and guest.state == State.RUNNING:
+            guest.set_state(State.PAUSED, Reason.PAUSED_UNKNOWN)
+        elif name == "BLOCK_IO_ERROR":
+            self._io_error(guest, data)
+        elif name == "RTC_CHANGE":
+            self._guests.tell(guest, 2, {"offset": data["offset"]})
+        elif name == "WATCHDOG":
+            actions = {"none": 0, "pause": 1, "reset": 2, "poweroff": 3, "shutdown": 4, "debug": 5, "inject-nmi": 6}
+            self._guests.tell(guest, 3, {"action": actions.get(data["action"], 0)})
+
+    def _io_error(self, guest: Guest, data: dict[str, Any]) -> None:
+        if data.get("action") == "stop":
+            guest.set_state(State.PAUSED, Reason.PAUSED_IOERROR)
+            self._guests.emit(guest, Lifecycle.SUSPENDED_IOERROR)
+        alias, path = data.get("device") or "", ""
+        for disk in guest.current.dev.disks:
+            if disk.source is not None and f"libvirt-{disk.source.index}-format" == data.get("node-name"):
+                alias, path = (disk.alias and disk.alias.name) or "", disk.path or ""
+        action = {"report": 2, "ignore": 0, "stop": 1}.get(data.get("action", ""), 0)
+        self._guests.tell(guest, 4, {"srcPath": path, "devAlias": alias, "action": action})
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work
+        except Exception:
+            _log.exception("a guest's event could not be handled")
+
+    async def _died(self, guest: Guest, status: int | None) -> None:
+        async with self._jobs.changing(guest.uuid, "died"):
+            if guest.machine is None or guest.stopping:
+                return
+            words = process.last_words(guest.machine.log)
+            _log.warning("QEMU of %s ended by itself (status %s): %s", guest.name, status, words)
+            guest.stopping = True
+            off = guest.state == State.SHUTDOWN
+            await self._release(guest)
+            if off:
+                self._forget_run(guest, Reason.SHUTOFF_SHUTDOWN, Lifecycle.STOPPED_SHUTDOWN)
+            else:
+                self._forget_run(guest, Reason.SHUTOFF_CRASHED, Lifecycle.STOPPED_FAILED)
+
+    async def _powered_off(self, guest: Guest, data: dict[str, Any]) -> None:
+        by_guest = bool(data.get("guest"))
+        rebooting = str(data.get("reason", "")).endswith("reset")
+        live = guest.live
+        if live is None:
+            return
+        if guest.reboot_wanted:
+            action = "restart"
+        else:
+            action = (live.on_reboot if rebooting else live.on_poweroff) or "destroy"
+        if action != "restart":
+            self._guests.emit(guest, Lifecycle.SHUTDOWN_GUEST if by_guest else Lifecycle.SHUTDOWN_FINISHED)
+            guest.set_state(State.SHUTDOWN, 0)
+        await self._act(guest, action)
+
+    async def _act(self, guest: Guest, action: str, *, crashed: bool = False) -> None:
+        async with self._jobs.changing(guest.uuid, "power-off"):
+            machine = guest.machine
+            if machine is None or guest.stopping or not machine.running:
+                return
+            if action in ("restart", "rename-restart", "coredump-restart", "soft-reset"):
+                guest.reboot_wanted = False
+                await machine.reset()
+                await machine.cont()
+                guest.set_state(State.RUNNING, Reason.RUNNING_BOOTED)
+            elif action == "preserve":
+                guest.set_state(State.CRASHED if crashed else State.SHUTDOWN, 0)
+            elif crashed:
+                await self.end(guest, Reason.SHUTOFF_CRASHED, Lifecycle.STOPPED_CRASHED)
+            else:
+                await self.end(guest, Reason.SHUTOFF_SHUTDOWN, Lifecycle.STOPPED_SHUTDOWN)
+
+    # -- after a restart of the daemon
+
+    async def reattach(self, row: dict[str, Any], uuid: str) -> None:
+        """Take up, or clear away, what the row of an earlier daemon tells of. The guest is in the registry afterwards
+        if it runs, or has a definition."""
+        name = row["name"]
+        guest = self._guests.by_uuid(uuid)
+        live = Domain.from_xml(row["xml"])
+        live.id = row["id"]
+        folder = Path(row["folder"])
+        log = self._ctx.paths.log / "qemu" / f"{name}.log"
+        if guest is None:
+            guest = self._guests.add(Guest(name, uuid))
+        machine = Machine(folder, log, self._user, lambda what, guest=guest: self._happened(guest, what))  # type: ignore[misc]
+        guest.machine, guest.live, guest.id, guest.labels = machine, live, row["id"], row["labels"]
+        if row["phase"] == "running":
+            try:
+                if await machine.adopt(row):
+                    await self._learn_state(guest, machine)
+                    _log.info("adopted %s (pid %d)", name, machine.pid)
+                    return
+            except GuesthouseError as error:
+                _log.warning("the guest %s does not answer and is ended: %s", name, error)
+        for left in process.find(str(folder)):
+            _log.warning("ending pid %d, left of a start of %s that was cut off", left.pid, name)
+            left.kill(9)
+            await left.wait(10)
+            left.close()
+        guest.stopping = True
+        await self._release(guest)
+        ended = row["phase"] in ("running", "stopping")
+        reason = {"running": Reason.SHUTOFF_CRASHED, "stopping": Reason.SHUTOFF_DESTROYED}.get(
+            row["phase"], Reason.SHUTOFF_FAILED
+        )
+        event = Lifecycle.STOPPED_FAILED if row["phase"] != "stopping" else Lifecycle.STOPPED_DESTROYED
+        if ended or guest.persistent:
+            self._forget_run(guest, reason, event)
+        else:
+            self._guests.remove(guest)
+
+    async def _learn_state(self, guest: Guest, machine: Machine) -> None:
+        status = await machine.status()
+        assert guest.live is not None
+        await self._learn_ptys(guest.live, machine)
+        if status == "running":
+            guest.set_state(State.RUNNING, Reason.RUNNING_BOOTED)
+        elif status == "shutdown":  # it powered off while nobody watched
+            guest.set_state(State.SHUTDOWN, 0)
+            self._spawn(self._powered_off(guest, {"guest": True}))
+        elif status == "guest-panicked":
+            guest.set_state(State.CRASHED, 1)
+            self._spawn(self._act(guest, guest.live.on_crash or "destroy", crashed=True))
+        else:
+            reason = Reason.PAUSED_IOERROR if status == "io-error" else Reason.PAUSED_USER
+            guest.set_state(State.PAUSED, reason)
+
+
+def _restore(labels: list[dict[str, Any]]) -> None:
+    for label in labels:
+        images.restore(label)
