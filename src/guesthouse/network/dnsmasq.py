@@ -84,7 +84,8 @@ def _local_pointers(network: Network) -> list[str]:
         step = 8 if ip.version == 4 else 4
         if subnet.prefixlen % step or not subnet.prefixlen or subnet.prefixlen == subnet.max_prefixlen:
             raise ConfigUnsupported(
-                f"PTR domain for IPv{ip.version} network with prefix {subnet.prefixlen} cannot be automatically created",
+                f"PTR domain for IPv{ip.version} network with prefix {subnet.prefixlen} "
+                "cannot be automatically created",
                 domain=Domain.NETWORK,
             )
         labels = subnet.network_address.reverse_pointer.split(".")

@@ -97,7 +97,7 @@ def _nat_rules(network: Network) -> list[list[Json]]:
 
 def _rewrite(network: Network, version: int, has_ports: bool) -> Json:
     nat = network.forward.nat if network.forward else None
-    ports: tuple[int, int] | None = _UNPRIVILEGED
+    ports = _UNPRIVILEGED
     if nat and nat.ports and nat.ports[0].end:
         ports = (nat.ports[0].start or 0, nat.ports[0].end)
     details: Json = {}

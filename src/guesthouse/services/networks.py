@@ -26,6 +26,7 @@ from guesthouse.model.devices.interface import Interface
 from guesthouse.model.network import Network
 from guesthouse.model.network_rules import complete, parse
 from guesthouse.network import bridges, dnsmasq, subnets, taps
+from guesthouse.network.netlink import IPNetwork
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.network_runtime import NetworkRuntime, Port, Running
@@ -166,7 +167,7 @@ class Networks:
         except (GuesthouseError, OSError) as error:
             _log.warning("the network 'default' could not be defined: %s", error)
 
-    def _taken_subnets(self) -> builtins.list[subnets.IPNetwork]:
+    def _taken_subnets(self) -> builtins.list[IPNetwork]:
         taken = [network for network, _device in subnets.in_use()]
         return taken + [ip.interface.network for entry in self._entries.values() for ip in entry.current.ips]
 

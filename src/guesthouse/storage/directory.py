@@ -312,3 +312,8 @@ def take_scan(pool: Pool, found: Scan) -> None:
     pool.capacity, pool.allocation, pool.available = found.capacity, found.allocation, found.available
     pool.target = pool.target or PoolTarget()
     pool.target.permissions = found.permissions
+
+
+def exists(path: str) -> bool:
+    """Whether there is anything at ``path``, be it a link to nowhere."""
+    return os.path.lexists(path)
