@@ -1,0 +1,81 @@
+"""Which module holds which command, so that a run imports that one alone. A test keeps it complete."""
+
+from __future__ import annotations
+
+from guesthouse.cli.virsh.command import REGISTRY, Command
+
+# keyword of a group, and its name; in the order of help
+GROUPS = {
+    "domain": "Domain Management",
+    "monitor": "Domain Monitoring",
+    "events": "Domain Events",
+    "host": "Host and Hypervisor",
+    "network": "Networking",
+    "pool": "Storage Pool",
+    "volume": "Storage Volume",
+    "virsh": "Virsh itself",
+}
+
+_NAMES = {
+    "domain_life": "create define destroy reboot reset resume shutdown start suspend",
+    "domain_config": "autostart undefine",
+    "domain_names": "domid domname domrename domuuid",
+    "domain_xml": "dumpxml edit",
+    "domain_metadata": "desc metadata",
+    "console": "console ttyconsole",
+    "display": "domdisplay vncdisplay",
+    "screenshot": "screenshot",
+    "domain_list": "list",
+    "domain_info": "domcontrol dominfo domstate",
+    "domain_devices": "domblkinfo domblklist domif-getlink domifaddr domiflist",
+    "domain_stats": "domblkstat domifstat dommemstat",
+    "domain_events": "event",
+    "host": "capabilities domcapabilities freecell hostname maxvcpus nodecpumap nodeinfo nodememstats sysinfo uri"
+    " version",
+    "network": "net-autostart net-create net-define net-destroy net-dumpxml net-edit net-info net-name net-start"
+    " net-undefine net-uuid",
+    "network_list": "net-dhcp-leases net-list",
+    "network_events": "net-event",
+    "pool": "pool-autostart pool-build pool-create pool-define pool-delete pool-destroy pool-dumpxml pool-edit"
+    " pool-info pool-name pool-refresh pool-start pool-undefine pool-uuid",
+    "pool_as": "pool-create-as pool-define-as",
+    "pool_list": "pool-list",
+    "pool_events": "pool-event",
+    "volume": "vol-delete vol-dumpxml vol-info vol-key vol-name vol-path vol-pool vol-resize vol-wipe",
+    "volume_create": "vol-clone vol-create vol-create-as vol-create-from",
+    "volume_data": "vol-download vol-upload",
+    "volume_list": "vol-list",
+    "itself": "cd connect echo exit help pwd quit",
+}
+MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def find(name: str) -> Command | None:
+    """The command called ``name``, its module imported; None where there is none."""
+    module = MODULES.get(name)
+    if module is None:
+        return None
+    if name not in REGISTRY:
+        __import__(f"{__package__}.{module}")
+    return REGISTRY[name]
+
+
+def all_commands() -> dict[str, list[Command]]:
+    """Every command by group, in the order of help. Imports all modules."""
+    grouped: dict[str, list[Command]] = {group: [] for group in GROUPS}
+    for name in sorted(MODULES):
+        command = find(name)
+        assert command is not None
+        grouped[command.group].append(command)
+    return grouped
+
+
+def hint(name: str) -> str:
+    """A line with the commands that a mistyped ``name`` may mean, empty where nothing comes near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, MODULES, n=3, cutoff=0.6)
+    if not near:
+        return ""
+    words = [f"'{word}'" for word in near]
+    return f"hint: did you mean {' or '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)}?"
