@@ -157,10 +157,14 @@ class Connect:
     def network_lookup_by_uuid(self, uuid: str) -> Network:
         return Network(self, self.call("network_lookup_by_uuid", uuid=uuid).net)
 
-    def network_define_xml(self, xml: str) -> Network:
+    def network_define_xml(self, xml: str, flags: int = 0) -> Network:
+        if flags:
+            return Network(self, self.call("network_define_xml_flags", xml=xml, flags=flags).net)
         return Network(self, self.call("network_define_xml", xml=xml).net)
 
-    def network_create_xml(self, xml: str) -> Network:
+    def network_create_xml(self, xml: str, flags: int = 0) -> Network:
+        if flags:
+            return Network(self, self.call("network_create_xml_flags", xml=xml, flags=flags).net)
         return Network(self, self.call("network_create_xml", xml=xml).net)
 
     # -- storage

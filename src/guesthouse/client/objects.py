@@ -199,6 +199,10 @@ class Network(_Handle):
     def is_persistent(self) -> bool:
         return bool(self.call("is_persistent").persistent)
 
+    def update(self, command: int, section: int, parent: int, xml: str, flags: int = 0) -> None:
+        """Change one element of it; ``parent`` -1 means that its parent may be any."""
+        self.call("update", command=command, section=section, parentIndex=parent, xml=xml, flags=flags)
+
     def get_dhcp_leases(self, mac: str | None = None, flags: int = 0) -> list[Any]:
         """Records: iface, expirytime (s since 1970), type (0 IPv4, 1 IPv6), mac, iaid, ipaddr, prefix, hostname,
         clientid."""

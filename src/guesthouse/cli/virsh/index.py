@@ -33,7 +33,7 @@ _NAMES = {
     "host": "capabilities domcapabilities freecell hostname maxvcpus nodecpumap nodeinfo nodememstats sysinfo uri"
     " version",
     "network": "net-autostart net-create net-define net-destroy net-dumpxml net-edit net-info net-name net-start"
-    " net-undefine net-uuid",
+    " net-undefine net-update net-uuid",
     "network_list": "net-dhcp-leases net-list",
     "network_events": "net-event",
     "pool": "pool-autostart pool-build pool-create pool-define pool-delete pool-destroy pool-dumpxml pool-edit"
