@@ -6,7 +6,7 @@ for domain in conn.list_all_domains():
 """
 
 from guesthouse.client.connect import Connect, connect
-from guesthouse.client.link import Stream
+from guesthouse.client.link import ConnectionLost, Stream
 from guesthouse.client.objects import Domain, Network, StoragePool, StorageVol
 
-__all__ = ["Connect", "Domain", "Network", "StoragePool", "StorageVol", "Stream", "connect"]
+__all__ = ["Connect", "ConnectionLost", "Domain", "Network", "StoragePool", "StorageVol", "Stream", "connect"]

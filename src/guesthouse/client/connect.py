@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from guesthouse.client import transport
-from guesthouse.client.link import Link, Stream
+from guesthouse.client.link import EventCallback, Link, Session
 from guesthouse.client.objects import Domain, Network, StoragePool, StorageVol
 from guesthouse.client.uri import parse
-from guesthouse.wire.procedures import EVENT_BY_ID
 
 _READONLY = 1
-
-EventCallback = Callable[..., None]
 
 
 def connect(uri: str | None = None, readonly: bool = False) -> Connect:
@@ -33,44 +28,10 @@ def connect(uri: str | None = None, readonly: bool = False) -> Connect:
     return Connect(link, target.uri)
 
 
-class Connect:
+class Connect(Session):
     """An open connection. Not for several threads at once. Usable as a context manager."""
 
-    def __init__(self, link: Link, uri: str) -> None:
-        self._link = link
-        self._uri = uri
-        self._callbacks: dict[tuple[str, int], EventCallback] = {}
-        self._scopes: dict[int, str] = {}
-
-    def __enter__(self) -> Connect:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def call(self, name: str, /, **args: Any) -> Any:
-        """Any procedure by its name in the table; returns its result record. Raises the daemon's error."""
-        return self._link.call(name, **args)
-
-    def fileno(self) -> int:
-        return self._link.fileno()
-
-    def close(self) -> None:
-        """Take leave and close; never raises, the daemon may be gone."""
-        try:
-            self._link.call("connect_close")
-        except Exception:
-            pass
-        self._link.close()
-
-    def new_stream(self) -> Stream:
-        return Stream(self._link)
-
     # -- the daemon and its host
-
-    def get_uri(self) -> str:
-        """The URI of this connection, as it was given."""
-        return self._uri
 
     def get_type(self) -> str:
         return str(self.call("connect_get_type").type)
@@ -199,42 +160,16 @@ class Connect:
     def domain_event_register_any(self, dom: Domain | None, event_id: int, callback: EventCallback) -> int:
         """Have ``callback(message)`` called by :meth:`dispatch_events` with each event's record; returns an id."""
         ret = self.call("connect_domain_event_callback_register_any", eventID=event_id, dom=dom)
-        return self._registered("domain", event_id, ret.callbackID, callback)
+        return self.callbacks.add("domain", event_id, ret.callbackID, callback)
 
     def network_event_register_any(self, net: Network | None, event_id: int, callback: EventCallback) -> int:
         ret = self.call("connect_network_event_register_any", eventID=event_id, net=net)
-        return self._registered("network", event_id, ret.callbackID, callback)
+        return self.callbacks.add("network", event_id, ret.callbackID, callback)
 
     def storage_pool_event_register_any(self, pool: StoragePool | None, event_id: int, callback: EventCallback) -> int:
         ret = self.call("connect_storage_pool_event_register_any", eventID=event_id, pool=pool)
-        return self._registered("storage_pool", event_id, ret.callbackID, callback)
-
-    def _registered(self, scope: str, event_id: int, number: int, callback: EventCallback) -> int:
-        self._callbacks[EVENT_BY_ID[scope, event_id].procedure, number] = callback
-        self._scopes[number] = scope
-        return number
+        return self.callbacks.add("storage_pool", event_id, ret.callbackID, callback)
 
     def event_deregister_any(self, number: int) -> None:
         """End the registration ``number``, of whatever kind it is."""
-        scope = self._scopes.pop(number)
-        middle = "domain_event_callback" if scope == "domain" else f"{scope}_event"
-        self.call(f"connect_{middle}_deregister_any", callbackID=number)
-        for key in [key for key in self._callbacks if key[1] == number]:
-            del self._callbacks[key]
-
-    def dispatch_events(self, timeout: float | None = None) -> int:
-        """Call the callbacks of the events at hand; where there are none, wait up to ``timeout`` seconds (None: for
-        ever) for some. Returns how many were called. Raises when the connection is lost."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        done = 0
-        while True:
-            while self._link.events:
-                message = self._link.events.popleft()
-                callback = self._callbacks.get((message.row.name, getattr(message.value, "callbackID", -1)))
-                if callback is not None:
-                    callback(message.value)
-                    done += 1
-            left = None if deadline is None else deadline - time.monotonic()
-            if done or (left is not None and left <= 0):
-                return done
-            self._link.wait(left)
+        self.call(self.callbacks.remove(number), callbackID=number)

@@ -5,15 +5,50 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, RPCError, SystemFailure
 from guesthouse.wire import connection as wire
-from guesthouse.wire.procedures import BY_NAME
+from guesthouse.wire.procedures import BY_NAME, EVENT_BY_ID
 
 _CHUNK = 1 << 18
-_AUTH_NONE, _AUTH_SASL, _AUTH_POLKIT = 0, 1, 2
+AUTH_NONE, AUTH_SASL, AUTH_POLKIT = 0, 1, 2
+
+EventCallback = Callable[..., None]
+
+
+class ConnectionLost(InternalError):
+    """The daemon is gone, or the connection was closed: no call on it can succeed any more."""
+
+    default_domain = Domain.RPC
+
+
+class Callbacks:
+    """The event registrations of a connection, by the numbers that the daemon gave them."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[tuple[str, int], EventCallback] = {}
+        self._scopes: dict[int, str] = {}
+
+    def add(self, scope: str, event_id: int, number: int, callback: EventCallback) -> int:
+        """Note the registration ``number``; returns it."""
+        self._callbacks[EVENT_BY_ID[scope, event_id].procedure, number] = callback
+        self._scopes[number] = scope
+        return number
+
+    def remove(self, number: int) -> str:
+        """Forget the registration ``number``; returns the procedure that ends it at the daemon."""
+        scope = self._scopes.pop(number)
+        for key in [key for key in self._callbacks if key[1] == number]:
+            del self._callbacks[key]
+        return f"connect_{'domain_event_callback' if scope == 'domain' else f'{scope}_event'}_deregister_any"
+
+    def find(self, message: wire.Message) -> EventCallback | None:
+        """Who asked for ``message``; None where nobody does any more."""
+        return self._callbacks.get((message.row.name, getattr(message.value, "callbackID", -1)))
 
 
 class Link:
@@ -32,10 +67,10 @@ class Link:
 
     def authenticate(self) -> None:
         """Go through the daemon's authentication. Raises AuthFailed where it asks for what is not known here."""
-        (kind, *_) = self.call("auth_list").types or [_AUTH_NONE]
-        if kind == _AUTH_NONE:
+        (kind, *_) = self.call("auth_list").types or [AUTH_NONE]
+        if kind == AUTH_NONE:
             return
-        if kind == _AUTH_POLKIT and self.call("auth_polkit").complete == 1:
+        if kind == AUTH_POLKIT and self.call("auth_polkit").complete == 1:
             return
         raise AuthFailed(f"unsupported authentication type {kind}")
 
@@ -93,7 +128,7 @@ class Link:
         except OSError as error:
             raise self._die(SystemFailure.from_os(error, "Cannot read data", domain=Domain.RPC)) from None
         if not data:
-            raise self._die(InternalError("client socket is closed", domain=Domain.RPC))
+            raise self._die(ConnectionLost("client socket is closed"))
         fds: list[int] = []
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -121,7 +156,7 @@ class Link:
         return error
 
     def close(self) -> None:
-        self._dead = self._dead or InternalError("client socket is closed", domain=Domain.RPC)
+        self._dead = self._dead or ConnectionLost("client socket is closed")
         self._sock.close()
 
 
@@ -221,3 +256,57 @@ class Stream:
                 self._link.streams.pop(self._open(), None)
                 self._where = None
                 raise packet.error or InternalError("stream aborted by the server", domain=Domain.STREAMS)
+
+
+class Session:
+    """What every connection has, whatever is asked over it: calls by name, streams, events, an end."""
+
+    def __init__(self, link: Link, uri: str) -> None:
+        self._link = link
+        self._uri = uri
+        self.callbacks = Callbacks()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, name: str, /, **args: Any) -> Any:
+        """Any procedure by its name in the table; returns its result record. Raises the daemon's error."""
+        return self._link.call(name, **args)
+
+    def fileno(self) -> int:
+        return self._link.fileno()
+
+    def close(self) -> None:
+        """Take leave and close; never raises, the daemon may be gone."""
+        try:
+            self._link.call("connect_close")
+        except Exception:
+            pass
+        self._link.close()
+
+    def new_stream(self) -> Stream:
+        return Stream(self._link)
+
+    def get_uri(self) -> str:
+        """The URI of this connection, as it was given."""
+        return self._uri
+
+    def dispatch_events(self, timeout: float | None = None) -> int:
+        """Call the callbacks of the events at hand; where there are none, wait up to ``timeout`` seconds (None: for
+        ever) for some. Returns how many were called. Raises when the connection is lost."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        done = 0
+        while True:
+            while self._link.events:
+                message = self._link.events.popleft()
+                callback = self.callbacks.find(message)
+                if callback is not None:
+                    callback(message.value)
+                    done += 1
+            left = None if deadline is None else deadline - time.monotonic()
+            if done or (left is not None and left <= 0):
+                return done
+            self._link.wait(left)
