@@ -71,10 +71,10 @@ def create(shell: Shell, given: Given) -> None:
     "network", "net-start", "start a network that is defined", NETWORK, description="Start a network that is defined."
 )
 def start(shell: Shell, given: Given) -> None:
-    net, _ = network(shell, given)
-    with shell.explain(f"Failed to start network {net.name}"):
+    net, name = network(shell, given)
+    with shell.explain(f"Failed to start network {name}"):
         net.create()
-    shell.extra(f"Network {net.name} started\n")
+    shell.extra(f"Network {name} started\n")
 
 
 @command(
@@ -207,7 +207,7 @@ def show_uuid(shell: Shell, given: Given) -> None:
 def update(shell: Shell, given: Given) -> None:
     given.exclusive("current", "live")
     given.exclusive("current", "config")
-    net, name = network(shell, given)
+    net, _ = network(shell, given)
     action = given.need("command")
     if action not in _COMMANDS:
         raise Failed(f"unrecognized command name '{action}'")
@@ -219,7 +219,7 @@ def update(shell: Shell, given: Given) -> None:
     if not xml.startswith("<"):
         xml = read_file(xml)
     flags = given.flags({"config": _CONFIG, "live": _LIVE})
-    with shell.explain(f"Failed to update network {name}"):
+    with shell.explain(f"Failed to update network {net.name}"):
         net.update(_COMMANDS[action], _SECTIONS[section], -1 if parent is None else parent, xml, flags)
     if flags == _CONFIG | _LIVE:
         what = "persistent config and live state"
@@ -227,4 +227,4 @@ def update(shell: Shell, given: Given) -> None:
         what = "live state"
     else:
         what = "persistent config"
-    shell.extra(f"Updated network {name} {what}")  # without a newline, as libvirt prints it
+    shell.extra(f"Updated network {net.name} {what}")  # without a newline, as libvirt prints it

@@ -71,7 +71,7 @@ def leases(shell: Shell, given: Given) -> None:
     net, name = network(shell, given)
     with shell.explain(f"Failed to get leases info for {name}"):
         found = net.get_dhcp_leases(mac)
-    found.sort(key=lambda lease: ((lease.mac or "").lower(), (lease.iaid or "").lower()))
+    found.sort(key=lambda lease: (lease.mac or "").lower())
     shell.out(format_table(_LEASE_HEAD, [_lease(lease) for lease in found], header=not shell.quiet))
 
 
