@@ -182,27 +182,45 @@ class Stream:
     def recv(self, limit: int, *, wait: bool = True) -> bytes | None:
         """Up to ``limit`` bytes; b"" at the end of the data; None where ``wait`` is off and nothing is there.
         Raises the daemon's error if it ended the stream by one. Holes read as zeros."""
-        while not self._rest and not self._eof:
-            if self._hole:
-                count = min(self._hole, limit)
-                self._hole -= count
-                return bytes(count)
+        if not self._fill(wait):
+            return None
+        if self._hole:
+            count = min(self._hole, limit)
+            self._hole -= count
+            return bytes(count)
+        data, self._rest = self._rest[:limit], self._rest[limit:]
+        return data
+
+    def recv_hole(self) -> int:
+        """The length of the hole that comes next, which is then behind; 0 where data or the end comes next."""
+        self._fill(True)
+        length, self._hole = self._hole, 0
+        return length
+
+    def _fill(self, wait: bool) -> bool:
+        """Have data, a hole or the end at hand; False where ``wait`` is off and nothing is there."""
+        while not (self._rest or self._hole or self._eof):
             packet = self._next(wait)
             if packet is None:
-                return None
+                return False
             if packet.status == wire.CONTINUE and packet.hole:
                 self._hole = packet.hole
             elif packet.status == wire.CONTINUE and packet.data:
                 self._rest = packet.data
             else:
                 self._eof = True
-        data, self._rest = self._rest[:limit], self._rest[limit:]
-        return data
+        return True
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``. Raises the daemon's error if it ended the stream meanwhile."""
-        where = self._open()
-        for packet in wire.stream_data(where, data):
+        self._send(wire.stream_data(self._open(), data))
+
+    def send_hole(self, length: int) -> None:
+        """Send a hole, on a stream that was opened for it. Raises the daemon's error if it ended the stream."""
+        self._send([wire.stream_hole(self._open(), length)])
+
+    def _send(self, packets: list[bytes]) -> None:
+        for packet in packets:
             self._link.send(packet)
         while self._link.wait(0):
             pass
