@@ -65,13 +65,15 @@ class Paths:
 class Config:
     """What the configuration file says (guesthoused.toml); see docs/daemon.md.
 
-    ``user`` and ``group`` are whom QEMU runs as ("" for the daemon's own user).
+    ``user`` and ``group`` are whom QEMU runs as ("": an unprivileged user of the system's). ``listen_tcp`` is an
+    ADDRESS:PORT to serve without any protection ("": none). ``qemu`` maps an architecture to its QEMU binary.
     """
 
     user: str = ""
     group: str = ""
     socket_group: str = "libvirt"
     vnc_listen: str = "127.0.0.1"
+    listen_tcp: str = ""
     max_clients: int = 5000
     client_requests: int = 5
     keepalive_interval: int = 5

@@ -19,6 +19,15 @@ class Jobs:
         self._wait = wait
         self._locks: dict[str, asyncio.Lock] = {}
         self._owners: dict[str, str] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for the jobs that are under way, at most so long."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            pass
 
     @asynccontextmanager
     async def changing(self, uuid: str, what: str) -> AsyncIterator[None]:
@@ -34,10 +43,13 @@ class Jobs:
         else:
             await lock.acquire()  # free: does not wait
         self._owners[uuid] = what
+        self._idle.clear()
         try:
             yield
         finally:
             self._owners.pop(uuid, None)
+            if not self._owners:
+                self._idle.set()
             lock.release()
 
     def forget(self, uuid: str) -> None:

@@ -131,6 +131,7 @@ class Pools:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._images = ctx.paths.state / "images"
         self._entries: dict[str, PoolEntry] = {}
         for row in ctx.store.all(_KIND):
             entry = PoolEntry(parse_pool(row.xml), persistent=True, autostart=row.autostart)
@@ -168,7 +169,7 @@ class Pools:
     async def ensure_default(self) -> PoolRef:
         """The pool "default", active: made on the images folder of the daemon's state, to start with the daemon, where
         no pool has that name."""
-        path = self._ctx.paths.state / "images"
+        path = self._images
         entry = self._find_by_name("default")
         if entry is None:
             target = PoolTarget(path=str(path))
@@ -241,7 +242,9 @@ class Pools:
                 for volume_entry in entry.volumes.values():
                     yield entry, volume_entry.volume
 
-    def lookup_by_name(self, name: str) -> PoolRef:
+    async def lookup_by_name(self, name: str) -> PoolRef:
+        if name == "default" and self._find_by_name(name) is None and not self._images.exists():
+            return await self.ensure_default()  # never made on this host: whoever asks is about to need it
         return self.by_name(name).ref
 
     def lookup_by_uuid(self, uuid: str) -> PoolRef:

@@ -1,0 +1,298 @@
+"""guesthoused: the program. Guests go on when it ends, however it ends; the next one takes them up."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import gc
+import grp
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from guesthouse import __version__
+from guesthouse.daemon import config
+from guesthouse.daemon.server import Limits, Server
+from guesthouse.errors import GuesthouseError, OperationFailed
+from guesthouse.services.assembly import Services, assemble
+from guesthouse.services.context import Config, Context, Paths
+from guesthouse.services.events import EventBus
+from guesthouse.services.store import Store
+
+_log = logging.getLogger("guesthoused")
+
+_LIBVIRT_RUN = Path("/run/libvirt")
+_SOCKET, _SOCKET_RO = "libvirt-sock", "libvirt-sock-ro"
+_SETTLE = 10.0
+_ACTIVATION_START = 3  # SD_LISTEN_FDS_START
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the daemon until a signal ends it; returns its exit code."""
+    options = _parser().parse_args(argv)
+    if options.timeout < 0:
+        _parser().error("--timeout takes seconds")
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:  # a platform without it: slower, and right all the same
+        runner = asyncio.Runner()
+    try:
+        with runner:
+            return runner.run(_Daemon(options).run())
+    except (GuesthouseError, OSError) as error:
+        logging.getLogger("guesthoused").critical("%s", error)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="guesthoused",
+        description="The host daemon of Guesthouse: runs guests over QEMU, and speaks libvirt's protocol.",
+        epilog="SIGTERM ends the daemon and leaves guests running; SIGHUP makes it read its configuration again.",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--root", metavar="DIR", type=Path, help="keep everything, sockets included, below DIR")
+    where.add_argument("--session", action="store_true", help="serve this user's own guests")
+    parser.add_argument("--config", metavar="FILE", type=Path, help=f"the configuration file (default: {config.NAME})")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=int, default=0, help="end after so long without a client and a guest"
+    )
+    parser.add_argument("--version", action="version", version=f"guesthoused {__version__}")
+    return parser
+
+
+class _Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        session = options.session or (options.root is None and os.geteuid() != 0)
+        self._mode = "session" if session else "system"
+        if options.root is not None:
+            self._paths = Paths.for_root(options.root.absolute())
+        else:
+            self._paths = Paths.session() if session else Paths.system()
+        self._config_file: Path = options.config or self._paths.config / config.NAME
+
+    async def run(self) -> int:
+        _log_to_stderr()
+        self._paths.make()
+        lock = _lock(self._paths.run / "guesthoused.pid")
+        settings = config.load(self._config_file)
+        _log_to_file(self._paths.log / "guesthoused.log", settings)
+        ctx = Context(self._paths, self._mode, Store(self._paths.state, self._paths.run), EventBus(), settings)
+        services = await assemble(ctx)
+        server = Server(
+            services,
+            limits=_limits(settings),
+            default_uri=f"qemu:///{self._mode}",
+            subscribe=ctx.events.subscribe,
+        )
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, ctx, server)
+        try:
+            await services.start()
+            self._listen(server, settings)
+            _ready()
+            await self._serve(server, services, stopped)
+        finally:
+            _notify("STOPPING=1")
+            await server.close()
+            await services.settle(_SETTLE)
+            ctx.store.close()
+            os.close(lock)
+        return 0
+
+    async def _serve(self, server: Server, services: Services, stopped: asyncio.Event) -> None:
+        """Until a signal, or until nobody has needed the daemon for the time that --timeout gives."""
+        timeout = self._options.timeout
+        if not timeout:
+            await stopped.wait()
+            return
+        while not stopped.is_set():
+            idle = 0.0
+            if not server.client_count and not services.active_guests:
+                idle = time.monotonic() - server.idle_since
+            if idle >= timeout:
+                _log.info("nobody has needed this daemon for %d s: it ends", timeout)
+                return
+            try:
+                await asyncio.wait_for(stopped.wait(), max(0.1, timeout - idle))
+            except TimeoutError:
+                pass
+
+    def _reload(self, ctx: Context, server: Server) -> None:
+        try:
+            settings = config.load(self._config_file)
+        except GuesthouseError as error:
+            _log.error("the configuration stays as it is: %s", error)
+            return
+        ctx.config = settings
+        server.limits = _limits(settings)
+        _set_level(settings)
+        _log.info("read %s again", self._config_file)
+
+    # -- sockets
+
+    def _listen(self, server: Server, settings: Config) -> None:
+        if _from_activation(server):
+            return
+        gid = self._socket_gid(settings)
+        mode = 0o770 if self._mode == "system" else 0o700
+        places = [self._paths.run]
+        if self._options.root is None and (place := self._libvirt_place()) is not None:
+            places.append(place)
+        for place in places:
+            server.listen_unix(place / _SOCKET, mode=mode, gid=gid)
+            if self._mode == "system":
+                server.listen_unix(place / _SOCKET_RO, mode=0o777, readonly=True)
+        if settings.listen_tcp:
+            host, _, port = settings.listen_tcp.rpartition(":")
+            server.listen_tcp(host.strip("[]"), int(port))
+            _log.warning("listening on tcp %s without any protection: whoever reaches it is root", settings.listen_tcp)
+
+    def _libvirt_place(self) -> Path | None:
+        """Where C clients look, unless a libvirt daemon serves them there."""
+        if self._mode == "system":
+            place = _LIBVIRT_RUN
+        else:
+            runtime = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            place = Path(runtime) / "libvirt"
+        for name in (_SOCKET, "virtqemud-sock"):
+            if _answers(place / name):
+                _log.warning("a libvirt daemon owns %s: clients reach this one at %s", place / name, self._paths.run)
+                return None
+        try:
+            place.mkdir(mode=0o755 if self._mode == "system" else 0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            _log.warning("C clients do not find this daemon by themselves: %s: %s", place, error.strerror)
+            return None
+        return place
+
+    def _socket_gid(self, settings: Config) -> int:
+        """The group that may use the socket, -1 where that does not matter or there is none: then root alone may."""
+        if self._mode != "system" or os.geteuid() != 0:
+            return -1
+        try:
+            return grp.getgrnam(settings.socket_group).gr_gid
+        except KeyError:
+            _log.warning(
+                "there is no group '%s': only root can connect; make it (groupadd --system %s) and restart",
+                *[settings.socket_group] * 2,
+            )
+            return -1
+
+
+def _limits(settings: Config) -> Limits:
+    return Limits(
+        max_clients=settings.max_clients,
+        client_requests=settings.client_requests,
+        keepalive_interval=settings.keepalive_interval,
+        keepalive_count=settings.keepalive_count,
+    )
+
+
+def _lock(file: Path) -> int:
+    """Hold ``file`` for as long as this process lives; returns its descriptor. Raises OperationFailed where another
+    daemon holds it."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        other = os.read(fd, 20).decode(errors="replace").strip()
+        os.close(fd)
+        raise OperationFailed(f"another guesthoused (pid {other or '?'}) runs on '{file.parent}'") from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+# -- under a service manager
+
+
+def _from_activation(server: Server) -> bool:
+    """Serve the sockets that the service manager opened (sd_listen_fds(3)); whether there were any."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return False
+    count = int(os.environ.pop("LISTEN_FDS", "0"))
+    for fd in range(_ACTIVATION_START, _ACTIVATION_START + count):
+        os.set_inheritable(fd, False)
+        sock = socket.socket(fileno=fd)
+        name = sock.getsockname()
+        server.listen_socket(sock, readonly=isinstance(name, str) and name.endswith("-ro"))
+    return count > 0
+
+
+def _notify(state: str) -> None:
+    """Tell the service manager (sd_notify(3)); nothing where there is none."""
+    place = os.environ.get("NOTIFY_SOCKET")
+    if not place:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.sendto(state.encode(), "\0" + place[1:] if place.startswith("@") else place)
+        except OSError as error:
+            _log.warning("the service manager does not listen: %s", error)
+
+
+def _ready() -> None:
+    _notify("READY=1")
+    _log.info("guesthoused %s is ready", __version__)
+    # whoever started us in the background has seen that we are up, and keeps what we say no longer
+    if not (sys.stderr.isatty() or "JOURNAL_STREAM" in os.environ):
+        logging.getLogger().removeHandler(_stderr)
+    # what is there now stays: it need not be looked through again and again
+    gc.collect()
+    gc.freeze()
+
+
+# -- the log
+
+_stderr = logging.StreamHandler()
+
+
+def _log_to_stderr() -> None:
+    _stderr.setFormatter(logging.Formatter("guesthoused: %(levelname)s: %(message)s"))
+    _stderr.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
+    logging.getLogger().addHandler(_stderr)
+
+
+def _log_to_file(file: Path, settings: Config) -> None:
+    old = os.umask(0o077)
+    try:
+        handler = logging.FileHandler(file)
+    finally:
+        os.umask(old)
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(process)d %(levelname)s %(name)s: %(message)s")
+    formatter.converter = time.gmtime
+    formatter.datefmt = "%Y-%m-%dT%H:%M:%S"
+    handler.setFormatter(formatter)
+    logging.getLogger().addHandler(handler)
+    _set_level(settings)
+
+
+def _set_level(settings: Config) -> None:
+    logging.getLogger().setLevel(settings.log_level.upper())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""All services of a daemon, put together and brought up in the order in which they depend on each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import shutil
+import subprocess
+
+from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError
+from guesthouse.qemu import images
+from guesthouse.qemu.capabilities import QemuCapabilities, probe
+from guesthouse.qemu.process import User
+from guesthouse.services.context import Context
+from guesthouse.services.domains import Domains
+from guesthouse.services.guests import KIND, Guests
+from guesthouse.services.host import Host
+from guesthouse.services.jobs import Jobs
+from guesthouse.services.lifecycle import Runner
+from guesthouse.services.networks import Networks
+from guesthouse.services.pools import Pools
+from guesthouse.services.volumes import Volumes
+
+_log = logging.getLogger(__name__)
+
+# whom guests run as where the configuration names nobody: Debian's libvirt has made the first, we make the second
+_USERS = ("libvirt-qemu", "guesthouse-qemu")
+
+
+class Services:
+    """The attributes are the services as the procedure table names them."""
+
+    def __init__(self, ctx: Context, caps: QemuCapabilities, user: User) -> None:
+        self._ctx = ctx
+        self._jobs = Jobs()
+        self._guests = Guests(ctx)
+        self.networks = Networks(ctx)
+        self.pools = Pools(ctx)
+        self.volumes = Volumes(ctx, self.pools)
+        self._runner = Runner(ctx, self._guests, self._jobs, self.networks, user)
+        self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs)
+        self.domains.defaults = caps.defaults()
+        self.host = Host(ctx, caps)
+
+    @property
+    def active_guests(self) -> int:
+        return self.domains.num_of()
+
+    async def start(self) -> None:
+        """Take up what an earlier daemon left running, then start what is to start with the host.
+
+        What fails is logged and keeps nothing else from coming up.
+        """
+        await self.networks.reattach()
+        await self.pools.reattach()
+        self.domains.load()
+        await self._reattach_guests()
+        if self._ctx.mode == "system":
+            self.networks.ensure_default()
+        if self._ctx.store.first_since_boot:
+            await self.networks.start_all_autostart()
+            await self.pools.start_all_autostart()
+            for name, error in await self.domains.start_all_autostart():
+                _log.error("Failed to autostart domain '%s': %s", name, error)
+
+    async def _reattach_guests(self) -> None:
+        for uuid, row in self._ctx.store.all_runtime(KIND).items():
+            try:
+                await self._runner.reattach(row, uuid)
+            except Exception:  # one row that cannot be understood must not hide the other guests
+                _log.exception("the guest of the runtime row %s could not be taken up", uuid)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for jobs that are under way, at most so long."""
+        await self._jobs.settle(seconds)
+
+
+async def assemble(ctx: Context) -> Services:
+    """The services of ``ctx``, not yet started. Raises InternalError where guests have nobody to run as."""
+    user = await asyncio.to_thread(guest_user, ctx)
+    return Services(ctx, await capabilities(ctx), user)
+
+
+async def capabilities(ctx: Context) -> QemuCapabilities:
+    """What this host's QEMU can do. Without one the daemon serves all the same, and says at each start what is
+    missing."""
+    binary = ctx.config.qemu.get("x86_64") or shutil.which("qemu-system-x86_64") or "/usr/bin/qemu-system-x86_64"
+    try:
+        return await probe(binary, ctx.paths.cache)
+    except GuesthouseError as error:
+        level = logging.WARNING if isinstance(error, ConfigUnsupported) else logging.ERROR
+        _log.log(level, "no guest can run: %s", error)
+        return QemuCapabilities(binary=binary, version=0, package="", arch="x86_64")
+
+
+def guest_user(ctx: Context) -> User:
+    """Whom QEMU runs as: the configured user, else the unprivileged one of this system, which is made where there is
+    none; the daemon's own user where the daemon is not root. Raises InternalError."""
+    if os.geteuid() != 0:
+        return User()
+    wanted = ctx.config.user
+    if wanted:
+        try:
+            return images.find_user(wanted, ctx.config.group)
+        except KeyError:
+            raise InternalError(
+                f"there is no user or group '{wanted}:{ctx.config.group}' for guests (qemu user)"
+            ) from None
+    for name in _USERS:
+        try:
+            return images.find_user(name, ctx.config.group)
+        except KeyError:
+            continue
+    name = _USERS[-1]
+    argv = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+    try:
+        subprocess.run([*argv, name], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or error
+        raise InternalError(
+            f"guests need an unprivileged user, and '{name}' could not be made: {said}; name one in guesthoused.toml"
+        ) from None
+    _log.info("made the system user %s, whom guests run as", pwd.getpwnam(name).pw_name)
+    return images.find_user(name, ctx.config.group)
