@@ -158,18 +158,11 @@ class Connect(Session):
     # -- events
 
     def domain_event_register_any(self, dom: Domain | None, event_id: int, callback: EventCallback) -> int:
-        """Have ``callback(message)`` called by :meth:`dispatch_events` with each event's record; returns an id."""
-        ret = self.call("connect_domain_event_callback_register_any", eventID=event_id, dom=dom)
-        return self.callbacks.add("domain", event_id, ret.callbackID, callback)
+        """As :meth:`register_event` for guests; returns the number of the registration."""
+        return self.register_event("domain", event_id, dom, callback)
 
     def network_event_register_any(self, net: Network | None, event_id: int, callback: EventCallback) -> int:
-        ret = self.call("connect_network_event_register_any", eventID=event_id, net=net)
-        return self.callbacks.add("network", event_id, ret.callbackID, callback)
+        return self.register_event("network", event_id, net, callback)
 
     def storage_pool_event_register_any(self, pool: StoragePool | None, event_id: int, callback: EventCallback) -> int:
-        ret = self.call("connect_storage_pool_event_register_any", eventID=event_id, pool=pool)
-        return self.callbacks.add("storage_pool", event_id, ret.callbackID, callback)
-
-    def event_deregister_any(self, number: int) -> None:
-        """End the registration ``number``, of whatever kind it is."""
-        self.call(self.callbacks.remove(number), callbackID=number)
+        return self.register_event("storage_pool", event_id, pool, callback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import struct
@@ -18,6 +19,7 @@ _CHUNK = 1 << 18
 AUTH_NONE, AUTH_SASL, AUTH_POLKIT = 0, 1, 2
 
 EventCallback = Callable[..., None]
+EventKey = tuple[str, int, str | None]  # scope, event id, what it is limited to
 
 
 class ConnectionLost(InternalError):
@@ -26,29 +28,63 @@ class ConnectionLost(InternalError):
     default_domain = Domain.RPC
 
 
+# how a registration names the object that it is limited to
+_REFS = {"domain": "dom", "network": "net", "storage_pool": "pool", "node_device": "dev", "secret": "secret"}
+
+
 class Callbacks:
-    """The event registrations of a connection, by the numbers that the daemon gave them."""
+    """The event registrations of a connection. Equal ones share one at the daemon: libvirtd refuses a second."""
 
     def __init__(self) -> None:
-        self._callbacks: dict[tuple[str, int], EventCallback] = {}
-        self._scopes: dict[int, str] = {}
+        self._ids = itertools.count(1)
+        self._keys: dict[int, EventKey] = {}
+        self._numbers: dict[EventKey, int] = {}
+        self._callbacks: dict[tuple[str, int], dict[int, EventCallback]] = {}
 
-    def add(self, scope: str, event_id: int, number: int, callback: EventCallback) -> int:
-        """Note the registration ``number``; returns it."""
-        self._callbacks[EVENT_BY_ID[scope, event_id].procedure, number] = callback
-        self._scopes[number] = scope
-        return number
+    @staticmethod
+    def key(scope: str, event_id: int, ref: Any) -> EventKey:
+        """What makes registrations equal. Raises InternalError for an event that there is not."""
+        if (scope, event_id) not in EVENT_BY_ID:
+            raise InternalError(f"unsupported event ID {event_id}", domain=Domain.RPC)
+        return scope, event_id, getattr(ref, "uuid", None) or getattr(ref, "name", None)
 
-    def remove(self, number: int) -> str:
-        """Forget the registration ``number``; returns the procedure that ends it at the daemon."""
-        scope = self._scopes.pop(number)
-        for key in [key for key in self._callbacks if key[1] == number]:
-            del self._callbacks[key]
-        return f"connect_{'domain_event_callback' if scope == 'domain' else f'{scope}_event'}_deregister_any"
+    def number(self, key: EventKey) -> int | None:
+        """The daemon's number of an equal registration; None where there is none yet."""
+        return self._numbers.get(key)
 
-    def find(self, message: wire.Message) -> EventCallback | None:
-        """Who asked for ``message``; None where nobody does any more."""
-        return self._callbacks.get((message.row.name, getattr(message.value, "callbackID", -1)))
+    def add(self, key: EventKey, number: int, callback: EventCallback) -> int:
+        """Note a registration that the daemon calls ``number``; returns our own number."""
+        own = next(self._ids)
+        self._keys[own] = key
+        self._numbers[key] = number
+        self._callbacks.setdefault((EVENT_BY_ID[key[:2]].procedure, number), {})[own] = callback
+        return own
+
+    def remove(self, own: int) -> tuple[str, int] | None:
+        """Forget our registration ``own``; returns the procedure that ends it at the daemon and its number there, None
+        where an equal one goes on. KeyError where there is no such registration."""
+        key = self._keys.pop(own)
+        number = self._numbers[key]
+        equal = self._callbacks[EVENT_BY_ID[key[:2]].procedure, number]
+        del equal[own]
+        if equal:
+            return None
+        del self._callbacks[EVENT_BY_ID[key[:2]].procedure, number], self._numbers[key]
+        return self.procedure(key[0], "deregister"), number
+
+    @staticmethod
+    def procedure(scope: str, verb: str) -> str:
+        """The procedure that registers or deregisters events of ``scope``."""
+        return f"connect_{'domain_event_callback' if scope == 'domain' else f'{scope}_event'}_{verb}_any"
+
+    @staticmethod
+    def arguments(scope: str, event_id: int, ref: Any) -> dict[str, Any]:
+        """The arguments of a registration."""
+        return {"eventID": event_id, _REFS[scope]: ref}
+
+    def find(self, message: wire.Message) -> tuple[EventCallback, ...]:
+        """Who asked for ``message``; it may be nobody any more."""
+        return tuple(self._callbacks.get((message.row.name, getattr(message.value, "callbackID", -1)), {}).values())
 
 
 class Link:
@@ -124,7 +160,9 @@ class Link:
         if self._dead is not None:
             raise self._dead
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(4 * wire.FDS_MAX))
+            data, ancillary, _, _ = self._sock.recvmsg(
+                _CHUNK, socket.CMSG_SPACE(4 * wire.FDS_MAX), socket.MSG_CMSG_CLOEXEC
+            )
         except OSError as error:
             raise self._die(SystemFailure.from_os(error, "Cannot read data", domain=Domain.RPC)) from None
         if not data:
@@ -312,6 +350,21 @@ class Session:
         """The URI of this connection, as it was given."""
         return self._uri
 
+    def register_event(self, scope: str, event_id: int, ref: Any, callback: EventCallback) -> int:
+        """Have ``callback(message)`` called by :meth:`dispatch_events` with each event's record; returns a number for
+        :meth:`event_deregister_any`. ``ref`` limits it to one object, None means all."""
+        key = self.callbacks.key(scope, event_id, ref)
+        number = self.callbacks.number(key)
+        if number is None:
+            procedure = self.callbacks.procedure(scope, "register")
+            number = self.call(procedure, **self.callbacks.arguments(scope, event_id, ref)).callbackID
+        return self.callbacks.add(key, number, callback)
+
+    def event_deregister_any(self, number: int) -> None:
+        """End the registration ``number``, of whatever kind it is."""
+        if found := self.callbacks.remove(number):
+            self.call(found[0], callbackID=found[1])
+
     def dispatch_events(self, timeout: float | None = None) -> int:
         """Call the callbacks of the events at hand; where there are none, wait up to ``timeout`` seconds (None: for
         ever) for some. Returns how many were called. Raises when the connection is lost."""
@@ -320,8 +373,7 @@ class Session:
         while True:
             while self._link.events:
                 message = self._link.events.popleft()
-                callback = self.callbacks.find(message)
-                if callback is not None:
+                for callback in self.callbacks.find(message):
                     callback(message.value)
                     done += 1
             left = None if deadline is None else deadline - time.monotonic()

@@ -17,7 +17,10 @@ def connect(target: Target, readonly: bool = False) -> socket.socket:
     """A connected socket. Raises SystemFailure with libvirt's text, and what may help."""
     if target.transport == "tcp":
         try:
-            return socket.create_connection((target.host, target.port), timeout=30)
+            sock = socket.create_connection((target.host, target.port), timeout=30)
+            sock.settimeout(None)  # the timeout is for connecting: a call may take its time
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
         except OSError as error:
             raise SystemFailure.from_os(
                 error, f"unable to connect to server at '{target.host}:{target.port}'", domain=Domain.RPC

@@ -36,6 +36,7 @@ class Call(NamedTuple):
     serial: int
     payload: bytes
     fds: list[int]
+    version: int = VERSION
 
     def args(self) -> xdr.Record | None:
         """The decoded arguments, None where the procedure has none. Raises RPCError."""
@@ -86,12 +87,14 @@ class KeepAlive(NamedTuple):
 Event = Call | Reply | Message | StreamPacket | KeepAlive
 
 
-def frame(program: int, number: int, kind: int, serial: int, status: int, payload: bytes) -> bytes:
+def frame(
+    program: int, number: int, kind: int, serial: int, status: int, payload: bytes, version: int = VERSION
+) -> bytes:
     """A whole message. Raises RPCError where it would be too long."""
     size = len(payload) + _HEAD.size
     if size - 4 > MESSAGE_MAX:
         raise RPCError(f"message of {size} bytes is too long, at most {MESSAGE_MAX} are allowed")
-    return _HEAD.pack(size, program, VERSION, number, kind, serial, status) + payload
+    return _HEAD.pack(size, program, version, number, kind, serial, status) + payload
 
 
 def ping() -> bytes:
@@ -172,7 +175,7 @@ def reply(call: Call, value: object = None, fd_count: int = 0) -> bytes:
 
 def reply_error(call: Call, error: GuesthouseError) -> bytes:
     """The answer to ``call`` that it failed."""
-    return frame(call.program, call.number, REPLY, call.serial, ERROR, error_payload(error))
+    return frame(call.program, call.number, REPLY, call.serial, ERROR, error_payload(error), call.version)
 
 
 class Connection:
@@ -203,10 +206,20 @@ class Connection:
 
     def feed(self, data: bytes, fds: Iterable[int] = ()) -> list[Event]:
         """Take what has arrived; returns what it completes, in order. Raises RPCError on a violation."""
-        buffer = self._buffer
-        buffer += data
+        self._buffer += data
         self._fds.extend(fds)
         found: list[Event] = []
+        try:
+            self._parse(found)
+        except RPCError:
+            for event in found:
+                if isinstance(event, Call | Reply):
+                    self._fds.extend(event.fds)  # nobody will see these events: see leftovers
+            raise
+        return found
+
+    def _parse(self, found: list[Event]) -> None:
+        buffer = self._buffer
         at = 0
         have = len(buffer)
         while have - at >= 4:
@@ -236,7 +249,13 @@ class Connection:
             at += size + extra
             found.append(self._event(program, version, number, kind, serial, status, payload, descriptors))
         del buffer[:at]
-        return found
+        if self._fds and (not buffer or len(self._fds) > FDS_MAX):
+            raise RPCError(f"{len(self._fds)} descriptors received that no message announces")
+
+    def leftovers(self) -> list[int]:
+        """At the end: the descriptors that belong to no message handed out. They are the caller's to close."""
+        fds, self._fds = self._fds, []
+        return fds
 
     def _event(
         self,
@@ -255,7 +274,7 @@ class Connection:
             row = BY_NUMBER.get((program, number)) if version == VERSION else None
             if row is not None and row.access == "event":
                 row = None
-            return Call(row, program, number, serial, payload, fds)
+            return Call(row, program, number, serial, payload, fds, version)
         if kind in (REPLY, REPLY_WITH_FDS):
             waiting = self._waiting.pop(serial, None)
             if waiting is None or (waiting.program, waiting.number) != (program, number):

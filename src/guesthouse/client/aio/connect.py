@@ -1,0 +1,143 @@
+# Generated from client/connect.py by tests/support/asyncify.py: edit that file, then run it.
+"""Opening a connection, and what one asks of a daemon as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guesthouse.client.aio.link import EventCallback, Session
+from guesthouse.client.aio.objects import Domain, Network, StoragePool, StorageVol
+
+
+class Connect(Session):
+    """An open connection. Not for several threads at once. Usable as a context manager."""
+
+    async def get_type(self) -> str:
+        return str((await self.call("connect_get_type")).type)
+
+    async def get_version(self) -> int:
+        """The hypervisor's version: major * 1000000 + minor * 1000 + release."""
+        return int((await self.call("connect_get_version")).hv_ver)
+
+    async def get_lib_version(self) -> int:
+        return int((await self.call("connect_get_lib_version")).lib_ver)
+
+    async def get_hostname(self) -> str:
+        return str((await self.call("connect_get_hostname")).hostname)
+
+    async def get_capabilities(self) -> str:
+        return str((await self.call("connect_get_capabilities")).capabilities)
+
+    async def get_domain_capabilities(
+        self,
+        emulator: str | None = None,
+        arch: str | None = None,
+        machine: str | None = None,
+        virttype: str | None = None,
+        flags: int = 0,
+    ) -> str:
+        ret = await self.call(
+            "connect_get_domain_capabilities",
+            emulatorbin=emulator,
+            arch=arch,
+            machine=machine,
+            virttype=virttype,
+            flags=flags,
+        )
+        return str(ret.capabilities)
+
+    async def get_max_vcpus(self, kind: str | None = None) -> int:
+        return int((await self.call("connect_get_max_vcpus", type=kind)).max_vcpus)
+
+    async def node_get_info(self) -> Any:
+        """Record: model, memory (KiB), cpus, mhz, nodes, sockets, cores, threads."""
+        return await self.call("node_get_info")
+
+    async def node_get_security_model(self) -> tuple[str, str]:
+        ret = await self.call("node_get_security_model")
+        return (ret.model, ret.doi)
+
+    async def list_all_domains(self, flags: int = 0) -> list[Domain]:
+        found = (await self.call("connect_list_all_domains", need_results=1, flags=flags)).domains
+        return [Domain(self, ref) for ref in found]
+
+    async def lookup_by_name(self, name: str) -> Domain:
+        return Domain(self, (await self.call("domain_lookup_by_name", name=name)).dom)
+
+    async def lookup_by_uuid(self, uuid: str) -> Domain:
+        return Domain(self, (await self.call("domain_lookup_by_uuid", uuid=uuid)).dom)
+
+    async def lookup_by_id(self, number: int) -> Domain:
+        return Domain(self, (await self.call("domain_lookup_by_id", id=number)).dom)
+
+    async def define_xml(self, xml: str, flags: int = 0) -> Domain:
+        if flags:
+            return Domain(self, (await self.call("domain_define_xml_flags", xml=xml, flags=flags)).dom)
+        return Domain(self, (await self.call("domain_define_xml", xml=xml)).dom)
+
+    async def create_xml(self, xml: str, flags: int = 0) -> Domain:
+        return Domain(self, (await self.call("domain_create_xml", xml_desc=xml, flags=flags)).dom)
+
+    async def get_all_domain_stats(
+        self, stats: int = 0, flags: int = 0, domains: list[Domain] | None = None
+    ) -> list[Any]:
+        """Records: dom, and params as typed parameters."""
+        ret = await self.call("connect_get_all_domain_stats", doms=domains or [], stats=stats, flags=flags)
+        return list(ret.retStats)
+
+    async def list_all_networks(self, flags: int = 0) -> list[Network]:
+        found = (await self.call("connect_list_all_networks", need_results=1, flags=flags)).nets
+        return [Network(self, ref) for ref in found]
+
+    async def network_lookup_by_name(self, name: str) -> Network:
+        return Network(self, (await self.call("network_lookup_by_name", name=name)).net)
+
+    async def network_lookup_by_uuid(self, uuid: str) -> Network:
+        return Network(self, (await self.call("network_lookup_by_uuid", uuid=uuid)).net)
+
+    async def network_define_xml(self, xml: str, flags: int = 0) -> Network:
+        if flags:
+            return Network(self, (await self.call("network_define_xml_flags", xml=xml, flags=flags)).net)
+        return Network(self, (await self.call("network_define_xml", xml=xml)).net)
+
+    async def network_create_xml(self, xml: str, flags: int = 0) -> Network:
+        if flags:
+            return Network(self, (await self.call("network_create_xml_flags", xml=xml, flags=flags)).net)
+        return Network(self, (await self.call("network_create_xml", xml=xml)).net)
+
+    async def list_all_storage_pools(self, flags: int = 0) -> list[StoragePool]:
+        found = (await self.call("connect_list_all_storage_pools", need_results=1, flags=flags)).pools
+        return [StoragePool(self, ref) for ref in found]
+
+    async def storage_pool_lookup_by_name(self, name: str) -> StoragePool:
+        return StoragePool(self, (await self.call("storage_pool_lookup_by_name", name=name)).pool)
+
+    async def storage_pool_lookup_by_uuid(self, uuid: str) -> StoragePool:
+        return StoragePool(self, (await self.call("storage_pool_lookup_by_uuid", uuid=uuid)).pool)
+
+    async def storage_pool_lookup_by_target_path(self, path: str) -> StoragePool:
+        return StoragePool(self, (await self.call("storage_pool_lookup_by_target_path", path=path)).pool)
+
+    async def storage_pool_define_xml(self, xml: str, flags: int = 0) -> StoragePool:
+        return StoragePool(self, (await self.call("storage_pool_define_xml", xml=xml, flags=flags)).pool)
+
+    async def storage_pool_create_xml(self, xml: str, flags: int = 0) -> StoragePool:
+        return StoragePool(self, (await self.call("storage_pool_create_xml", xml=xml, flags=flags)).pool)
+
+    async def storage_vol_lookup_by_path(self, path: str) -> StorageVol:
+        return StorageVol(self, (await self.call("storage_vol_lookup_by_path", path=path)).vol)
+
+    async def storage_vol_lookup_by_key(self, key: str) -> StorageVol:
+        return StorageVol(self, (await self.call("storage_vol_lookup_by_key", key=key)).vol)
+
+    async def domain_event_register_any(self, dom: Domain | None, event_id: int, callback: EventCallback) -> int:
+        """As :meth:`register_event` for guests; returns the number of the registration."""
+        return await self.register_event("domain", event_id, dom, callback)
+
+    async def network_event_register_any(self, net: Network | None, event_id: int, callback: EventCallback) -> int:
+        return await self.register_event("network", event_id, net, callback)
+
+    async def storage_pool_event_register_any(
+        self, pool: StoragePool | None, event_id: int, callback: EventCallback
+    ) -> int:
+        return await self.register_event("storage_pool", event_id, pool, callback)
