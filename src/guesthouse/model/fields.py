@@ -90,6 +90,8 @@ Int = _IntKind(_parse_int(None, None), str, "an integer")
 UInt = _int_kind(0, 2**64 - 1, "a non-negative integer")
 Bool = _words("one of: yes, no", yes=True, no=False)
 OnOff = _words("one of: on, off", on=True, off=False)
+# what people write for a switch in a sub-option; documents are stricter
+SWITCH = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}
 Uuid = Kind(_from_unit(units.parse_uuid), str, "a UUID")
 Mac = Kind(_from_unit(units.parse_mac), str, "a MAC address such as 52:54:00:12:34:56")
 
@@ -238,10 +240,13 @@ class Element:
     _defaults: ClassVar[dict[str, Any]] = {}
     _lists: ClassVar[tuple[str, ...]] = ()
     _required: ClassVar[tuple[Spec, ...]] = ()
+    _paired: ClassVar[bool] = False
 
-    def __init_subclass__(cls, tag: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(cls, tag: str = "", paired: bool = False, **kwargs: Any) -> None:
+        """``paired``: libvirt never closes it in its own tag; empty, it has an end tag on a line of its own."""
         super().__init_subclass__(**kwargs)
         cls.TAG = tag or cls.TAG
+        cls._paired = paired or cls._paired
         specs = {spec.name: spec for spec in cls.SPECS}
         for name, value in list(cls.__dict__.items()):
             if isinstance(value, Spec):
@@ -422,6 +427,8 @@ class Element:
             out.append(f"{indent}</{tag}>\n")
         elif text is not None:
             out.append(f"{start}>{escape(text)}</{tag}>\n")
+        elif self._paired:
+            out.append(f"{start}>\n{indent}</{tag}>\n")
         else:
             out.append(f"{start}/>\n")
 
@@ -505,6 +512,8 @@ class Element:
         try:
             if spec.form == "size":
                 value = -(-units.scale(int(text), spec.unit) // spec.keep)
+            elif spec.kind.words in (Bool.words, OnOff.words):
+                value = SWITCH[text.lower()]
             else:
                 value = spec.kind.parse(text)
         except (ValueError, KeyError):

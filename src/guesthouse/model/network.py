@@ -240,7 +240,7 @@ class Tftp(Element, tag="tftp"):
     root: str | None = Attr("root")
 
 
-class Ip(Element, tag="ip"):
+class Ip(Element, tag="ip", paired=True):
     """One address of the bridge, and what is served on its subnet."""
 
     family: str | None = Attr("family")

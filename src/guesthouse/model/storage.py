@@ -67,16 +67,6 @@ _Mode = Kind(_parse_mode, lambda mode: f"0{mode:o}", "an octal mode, such as 064
 _Id = Kind(_parse_id, str, "a number of a user or group")
 
 
-class _Paired(Element):
-    """An element that libvirt never closes in its own tag: empty, it has an end tag on a line of its own."""
-
-    def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
-        start = len(out)
-        super()._write(out, indent, tag, secrets)
-        if len(out) == start + 1 and out[start].endswith("/>\n"):
-            out[start:] = [out[start].replace("/>\n", ">\n"), f"{indent}</{tag}>\n"]
-
-
 class Permissions(Element, tag="permissions"):
     """None stands for the default: of the daemon's user and group, a mode by kind, no label."""
 
@@ -173,7 +163,7 @@ class Named(Element, tag="named"):
     name: str | None = Attr("name")
 
 
-class PoolSource(_Paired, tag="source"):
+class PoolSource(Element, tag="source", paired=True):
     """Where the pool's storage comes from. Directory pools have an empty one."""
 
     hosts: list[SourceHost] = Children(SourceHost)
@@ -272,7 +262,7 @@ class Ivgen(Element, tag="ivgen"):
     hash: str | None = Attr("hash")
 
 
-class Encryption(_Paired, tag="encryption"):
+class Encryption(Element, tag="encryption", paired=True):
     format: str | None = Attr("format", Choice("default", "qcow", "luks", "luks2"), required=True)
     engine: str | None = Attr("engine", Choice("qemu", "librbd"))
     secrets: list[Secret] = Children(Secret)

@@ -14,7 +14,7 @@ import subprocess
 from typing import Any
 
 from guesthouse.errors import Domain, InternalError
-from guesthouse.model.network import Ip, Network
+from guesthouse.model.network import Ip, Nat, Network, PortRange
 from guesthouse.network.netlink import IPNetwork
 
 TABLE = "guesthouse"
@@ -93,6 +93,17 @@ def _nat_rules(network: Network) -> list[list[Json]]:
             which = [_match({"meta": {"key": "l4proto"}}, protocol)] if protocol else []
             rules.append([*base, *which, _rewrite(network, version, bool(protocol))])
     return rules
+
+
+def complete(network: Network) -> None:
+    """Say in a network that is about to run which ports its connections leave by, as libvirt's live document does."""
+    if network.mode != "nat" or network.forward is None or not any(_is_natted(network, ip) for ip in network.ips):
+        return
+    if network.forward.nat is None:
+        network.forward.nats.append(Nat())
+    nat = network.forward.nats[0]
+    if not nat.ports:
+        nat.ports.append(PortRange(start=_UNPRIVILEGED[0], end=_UNPRIVILEGED[1]))
 
 
 def _rewrite(network: Network, version: int, has_ports: bool) -> Json:

@@ -47,7 +47,7 @@ def find_bridge(netlink: Netlink, bridge: str) -> Link:
     link = netlink.link(bridge)
     if link is None:
         raise SystemFailure(
-            f"Cannot get interface MTU on '{bridge}': {os.strerror(errno.ENODEV)}; make the bridge first "
+            f"Cannot get interface MTU on '{bridge}': {os.strerror(errno.ENODEV)}\nmake the bridge first "
             f"('ip link add {bridge} type bridge; ip link set {bridge} up') or use <source network='default'/>",
             domain=Domain.QEMU,
             int1=errno.ENODEV,

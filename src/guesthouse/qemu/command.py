@@ -17,6 +17,8 @@ _UNSERVED = (
     *("blkiotune", "memtune", "memory_backing", "vcpus", "iothreadids", "cputune", "numatune", "sysinfo", "perf"),
     *("launch_security", "max_memory"),
 )
+# a bus comes before what is plugged into it
+_CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
 _UNSERVED_FEATURES = ("hap", "hyperv", "kvm", "xen", "pvspinlock", "gic", "smm")
 
 
@@ -66,7 +68,9 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     argv += _pm(domain)
     argv += _boot(domain)
     indexes = boot_indexes(domain)
-    for bus in dev.controllers:
+    for bus in sorted(
+        dev.controllers, key=lambda bus: _CONTROLLERS.index(bus.type) if bus.type in _CONTROLLERS else 99
+    ):
         parts += simple.controller(domain, bus)
     for hub in dev.hubs:
         parts += simple.hub(hub)

@@ -16,8 +16,9 @@ from guesthouse.qemu.process import User
 def plan(path: str, user: User, *, writable: bool) -> dict[str, Any] | None:
     """What :func:`apply` must do so that ``user`` can use ``path``, and :func:`restore` undoes; None where nothing.
 
-    A file that the user may read already is left alone if it is only read. Nothing is changed here. Raises SystemFailure in libvirt's
-    words where the file is not there, or a folder on the way may not be passed (with the command that opens it).
+    A file that the user may read already is left alone if it is only read. Nothing is changed here. Raises
+    SystemFailure in libvirt's words where the file is not there, or a folder on the way may not be passed (with the
+    command that opens it).
     """
     who = f"(as uid:{user.uid if not user.same else os.geteuid()}, gid:{user.gid if not user.same else os.getegid()})"
     try:
@@ -77,9 +78,15 @@ def _name(uid: int) -> str:
 
 
 def find_user(user: str, group: str) -> User:
-    """Ids of a user and group by name, with the kvm group where there is one. Raises KeyError for unknown names."""
+    """Ids of a user and group by name, with the kvm group where there is one. Without a group the one of the user's
+    name counts, as on Debian, and the user's own where there is none. Raises KeyError for unknown names."""
     entry = pwd.getpwnam(user)
-    gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    try:
+        gid = grp.getgrnam(group or user).gr_gid
+    except KeyError:
+        if group:
+            raise
+        gid = entry.pw_gid
     groups = []
     try:
         groups.append(grp.getgrnam("kvm").gr_gid)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from guesthouse.errors import InternalError
 from guesthouse.qemu import process
@@ -33,6 +33,13 @@ class Happening:
 
     name: str
     data: dict[str, Any]
+
+
+class CharacterEnd(NamedTuple):
+    """``pty`` is the terminal that QEMU opened ("" where the device is none), ``open`` whether the guest listens."""
+
+    pty: str
+    open: bool
 
 
 Listener = Callable[[Happening], None]
@@ -157,12 +164,14 @@ class Machine:
         """QEMU's run state: "running", "paused", "shutdown", ..."""
         return str((await self.execute("query-status"))["status"])
 
-    async def ptys(self) -> dict[str, str]:
-        """Alias of a character device -> the pty that QEMU opened for it."""
+    async def characters(self) -> dict[str, CharacterEnd]:
+        """Alias of a character device -> what QEMU has made of it."""
         found = {}
         for item in await self.execute("query-chardev"):
-            if item["filename"].startswith("pty:") and item["label"].startswith("char"):
-                found[item["label"].removeprefix("char")] = item["filename"].removeprefix("pty:")
+            if item["label"].startswith("char"):
+                kind, _, pty = item["filename"].partition(":")
+                alias = item["label"].removeprefix("char")
+                found[alias] = CharacterEnd(pty if kind == "pty" else "", bool(item["frontend-open"]))
         return found
 
     async def set_password(self, protocol: str, password: str) -> None:

@@ -37,6 +37,9 @@ _log = logging.getLogger(__name__)
 
 _VNC_PORTS = range(5900, 65536)
 _NAME_IN_PATH = 20
+_AGENT = "org.qemu.guest_agent.0"
+# virConnectDomainEventAgentLifecycleReason
+_AGENT_STARTED, _AGENT_CHANNEL = 1, 2
 
 
 class Runner:
@@ -80,7 +83,7 @@ class Runner:
         channels = self._ctx.paths.run / "channel" / "target" / short
         log = self._ctx.paths.log / "qemu" / f"{guest.name}.log"
         log.parent.mkdir(mode=0o700, exist_ok=True)
-        self._complete(live)
+        self._complete(live, channels)
         self._choose_ports(live)
         step("start-checked")
         row: dict[str, Any] = {
@@ -134,8 +137,9 @@ class Runner:
         for display in live.dev.graphics:
             if display.passwd is not None:
                 await machine.set_password(display.type, display.passwd)
-        await self._learn_ptys(live, machine)
+        await self._learn_characters(live, machine)
         step("start-facts")
+        self._tell_agent(guest, connected=False, reason=_AGENT_STARTED)
         if not paused:
             await machine.cont()
         if not machine.running:
@@ -192,8 +196,12 @@ class Runner:
                     " disk <shareable/> in both"
                 )
 
-    def _complete(self, live: Domain) -> None:
+    def _complete(self, live: Domain, channels: Path) -> None:
         """What only a live document has."""
+        for channel in live.dev.channels:
+            if channel.is_virtio and channel.type == "unix" and not channel.end().path:
+                name = (channel.target and channel.target.name) or (channel.alias and channel.alias.name) or "channel"
+                channel.end().mode, channel.end().path = "bind", str(channels / name.replace("/", "_"))
         live.resource = live.resource or Resource(partition="/machine")
         count = sum(1 for disk in live.dev.disks if disk.source is not None)
         for disk in live.dev.disks:
@@ -247,17 +255,35 @@ class Runner:
             folder.mkdir(parents=True, exist_ok=True)
         return process.listen_unix(path, 0o660)
 
-    async def _learn_ptys(self, live: Domain, machine: Machine) -> None:
+    async def _learn_characters(self, live: Domain, machine: Machine) -> None:
+        """Which ptys QEMU opened, and which channels have somebody in the guest."""
         devices = [*live.dev.serials, *live.dev.parallels, *live.dev.consoles, *live.dev.channels]
-        if not any(device.type == "pty" for device in devices):
+        if not any(device.type == "pty" or device.is_virtio for device in devices):
             return
-        ptys = await machine.ptys()
+        ends = await machine.characters()
         for device in devices:
-            path = ptys.get((device.alias and device.alias.name) or "")
-            if path is not None:
-                device.end().path = path
+            end = ends.get((device.alias and device.alias.name) or "")
+            if end is None:
+                continue
+            if end.pty:
+                device.end().path = end.pty
                 if device.TAG == "console":
-                    device.tty = path
+                    device.tty = end.pty
+            if device.TAG == "channel" and device.is_virtio and device.target is not None:
+                device.target.state = "connected" if end.open else "disconnected"
+
+    def _tell_agent(self, guest: Guest, *, connected: bool, reason: int, alias: str | None = None) -> None:
+        """Tell whether the guest's agent is there, if the guest has a channel for one (and it is ``alias``)."""
+        for channel in guest.current.dev.channels:
+            named = channel.target is not None and channel.target.name == _AGENT
+            if named and alias in (None, channel.alias and channel.alias.name):
+                self._guests.tell(guest, 18, {"state": 1 if connected else 2, "reason": reason})
+
+    def _channel_changed(self, guest: Guest, alias: str, is_open: bool) -> None:
+        for channel in guest.current.dev.channels:
+            if channel.alias is not None and channel.alias.name == alias and channel.target is not None:
+                channel.target.state = "connected" if is_open else "disconnected"
+                self._tell_agent(guest, connected=is_open, reason=_AGENT_CHANNEL, alias=alias)
 
     # -- end
 
@@ -334,6 +360,8 @@ class Runner:
             self._io_error(guest, data)
         elif name == "RTC_CHANGE":
             self._guests.tell(guest, 2, {"offset": data["offset"]})
+        elif name == "VSERPORT_CHANGE":
+            self._channel_changed(guest, data["id"], bool(data["open"]))
         elif name == "WATCHDOG":
             actions = {"none": 0, "pause": 1, "reset": 2, "poweroff": 3, "shutdown": 4, "debug": 5, "inject-nmi": 6}
             self._guests.tell(guest, 3, {"action": actions.get(data["action"], 0)})
@@ -449,7 +477,7 @@ class Runner:
     async def _learn_state(self, guest: Guest, machine: Machine) -> None:
         status = await machine.status()
         assert guest.live is not None
-        await self._learn_ptys(guest.live, machine)
+        await self._learn_characters(guest.live, machine)
         if status == "running":
             guest.set_state(State.RUNNING, Reason.RUNNING_BOOTED)
         elif status == "shutdown":  # it powered off while nobody watched

@@ -92,6 +92,7 @@ class NetworkRuntime:
         """Make what the network needs. Raises the error of the step that failed; then nothing is left of it."""
         running = Running(network.copy())
         network = running.network
+        nat.complete(network)
         if network.owns_bridge:
             subnets.check_collision(network)
         async with contextlib.AsyncExitStack() as undo:

@@ -14,10 +14,10 @@ TYPES = (
 class CharSource(Element, tag="source"):
     """The host's end; which attributes count depends on the device's type."""
 
-    mode: str | None = Attr("mode", Choice("connect", "bind", "client", "server"))
+    mode: str | None = Attr("mode", Choice("connect", "bind", "client", "server"), alias=("mode",))
     host: str | None = Attr("host")
     service: str | None = Attr("service")
-    path: str | None = Attr("path")
+    path: str | None = Attr("path", alias=("path",))
     append: bool | None = Attr("append", OnOff)
     channel: str | None = Attr("channel")
     tls: str | None = Attr("tls")
@@ -32,7 +32,7 @@ class CharLog(Element, tag="log"):
 
 
 class CharProtocol(Element, tag="protocol"):
-    type: str | None = Attr("type", Choice("raw", "telnet", "telnets", "tls"))
+    type: str | None = Attr("type", Choice("raw", "telnet", "telnets", "tls"), alias=("protocol",))
 
 
 class CharModel(Element, tag="model"):
@@ -43,7 +43,7 @@ class CharTarget(Element, tag="target"):
     """The guest's end."""
 
     type: str | None = Attr("type", alias=("target_type",))
-    name: str | None = Attr("name")
+    name: str | None = Attr("name", alias=("name",))
     state: str | None = Attr("state")
     address: str | None = Attr("address")
     port: int | None = Attr("port", UInt)
@@ -61,6 +61,10 @@ class CharDevice(Element):
     target: CharTarget | None = Child(CharTarget)
     alias: Alias | None = Child(Alias)
     address: Address | None = Child(Address)
+
+    @property
+    def is_virtio(self) -> bool:
+        return self.target is not None and self.target.type == "virtio"
 
     @property
     def source(self) -> CharSource | None:
