@@ -55,6 +55,7 @@ if [ -e /sys/class/net/eth0 ] && ! grep -qw ip=off /proc/cmdline; then
     udhcpc -i eth0 -s /bin/lease -t 30 -T 1 -A 1 -f >/dev/null 2>&1 &
     for tenth in $(seq 40); do [ -e /tmp/lease ] && break; sleep 0.1; done
 fi
+dmesg -n 1 # the kernel shall not talk into what follows
 echo "{READY}"
 while :; do setsid cttyhack sh; done
 """
