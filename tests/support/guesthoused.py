@@ -76,16 +76,15 @@ class Guesthoused:
         return self.run(*args, timeout=timeout, virsh=str(BIN / "virsh"))
 
     def qemu_pids(self) -> list[int]:
-        """The QEMU processes of this daemon's guests, known by their command lines."""
+        """The QEMU processes of this daemon's guests, known by their environment."""
+        mark = f"GUESTHOUSE_MACHINE={self.root}/".encode()
         pids = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                argv = (folder / "cmdline").read_bytes().split(b"\0")
+                if mark in (folder / "environ").read_bytes() and namespaces.alive(int(folder.name)):
+                    pids.append(int(folder.name))
             except OSError:
                 continue
-            mine = any(str(self.root).encode() in arg for arg in argv)
-            if mine and b"qemu-system" in argv[0] and namespaces.alive(int(folder.name)):
-                pids.append(int(folder.name))
         return sorted(pids)
 
     def runtime_rows(self, kind: str = "domain") -> dict[str, dict[str, object]]:
@@ -107,18 +106,16 @@ class Guesthoused:
             namespaces.end(self.pid)
         for pid in self.qemu_pids():
             os.kill(pid, signal.SIGKILL)
-        for pid in self._helpers():
-            namespaces.end(pid)
+        self.end_helpers()
         if self._own_ns:
             self.ns.close()
 
-    def _helpers(self) -> list[int]:
-        found = []
+    def end_helpers(self) -> None:
+        """End every dnsmasq of this daemon."""
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 argv = (folder / "cmdline").read_bytes()
             except OSError:
                 continue
             if b"dnsmasq" in argv.split(b"\0")[0] and str(self.root).encode() in argv:
-                found.append(int(folder.name))
-        return found
+                namespaces.end(int(folder.name))
