@@ -250,19 +250,19 @@ class Stream:
         return True
 
     def send(self, data: bytes) -> None:
-        """Send all of ``data``. Raises the daemon's error if it ended the stream meanwhile."""
+        """Send all of ``data``. Raises the daemon's error if it has ended the stream; of this data :meth:`finish` tells."""
         self._send(wire.stream_data(self._open(), data))
 
     def send_hole(self, length: int) -> None:
-        """Send a hole, on a stream that was opened for it. Raises the daemon's error if it ended the stream."""
+        """Send a hole, on a stream that was opened for it. Raises the daemon's error if it has ended the stream."""
         self._send([wire.stream_hole(self._open(), length)])
 
     def _send(self, packets: list[bytes]) -> None:
-        for packet in packets:
-            self._link.send(packet)
         while self._link.wait(0):
             pass
         self._raise_error()
+        for packet in packets:
+            self._link.send(packet)
 
     def finish(self) -> None:
         """End the stream in order and wait for the daemon's word that all has arrived. Raises its error."""
