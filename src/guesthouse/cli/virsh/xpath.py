@@ -5,6 +5,7 @@ from __future__ import annotations
 from lxml import etree
 
 from guesthouse.cli.virsh.given import Failed
+from guesthouse.errors import InternalError
 
 
 def find(xml: str, expression: str, *, wrap: bool) -> list[str]:
@@ -18,7 +19,7 @@ def find(xml: str, expression: str, *, wrap: bool) -> list[str]:
     except etree.XPathError as error:
         raise Failed(f"invalid XPath expression '{expression}': {error}") from None
     if not isinstance(found, list):
-        raise Failed("")
+        raise Failed("") from InternalError(f"Incorrect xpath '{expression}'")
     if not wrap:
         return [_text(node) for node in found]
     nodes = etree.Element("nodes")
