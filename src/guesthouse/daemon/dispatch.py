@@ -13,7 +13,7 @@ from guesthouse.errors import Domain, InvalidArg, NoSupport, OperationDenied, RP
 from guesthouse.services.refs import DomainRef, NetworkRef, PoolRef, VolumeRef
 from guesthouse.wire import xdr
 from guesthouse.wire.connection import Call
-from guesthouse.wire.procedures import QEMU, REMOTE, Procedure
+from guesthouse.wire.procedures import QEMU, REMOTE, VERSION, Procedure
 from guesthouse.wire.types import STRUCTS
 
 _REFS: dict[str, Callable[..., Any]] = {
@@ -107,9 +107,9 @@ def route(call: Call, *, readonly: bool, authenticated: bool) -> Route:
     """Where ``call`` goes. Raises the error that it gets instead: unknown, not allowed, not supported."""
     row = call.row
     if row is None:
-        if call.program in (REMOTE, QEMU):
+        if call.program in (REMOTE, QEMU) and call.version == VERSION:
             raise RPCError(f"unknown procedure: {call.number}")
-        raise RPCError(f"Cannot find program {call.program} version 1")
+        raise RPCError(f"Cannot find program {call.program} version {call.version}")
     if not authenticated and not row.name.startswith("auth_"):
         raise RPCError("authentication required")
     if row.access == "write" and readonly:

@@ -16,18 +16,21 @@ from typing import Any
 
 from guesthouse.daemon.session import Identity, Session
 from guesthouse.errors import RPCError
-from guesthouse.services.events import Event
 from guesthouse.wire import connection as wire
 
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 17
 _HIGH_WATER = 1 << 20  # bytes waiting for a client above which its streams wait
+_FULL = 16 << 20  # bytes waiting for a client above which nothing more is done for it
+_PENDING_MAX = 1 << 20  # bytes of a client's messages that may wait for their turn before its socket is left alone
+_LEAVE_TIMEOUT = 5.0  # seconds for a client that has taken its leave to read the rest
+_ACCEPT_PAUSE = 0.2  # seconds without accepting, where descriptors have run out
 
 
 @dataclass(frozen=True)
 class Limits:
-    """``client_requests`` calls of one client may be under way; then its socket is not read. ``event_backlog`` bytes
+    """``client_requests`` calls of one client may be under way, further ones wait. ``event_backlog`` bytes
     may wait for a client that does not read before it is dropped at the next event. Keepalive as libvirtd's: after
     ``keepalive_interval`` seconds of silence a ping, after ``keepalive_count`` unanswered ones the end."""
 
@@ -47,7 +50,7 @@ class Server:
         *,
         limits: Limits | None = None,
         default_uri: str = "qemu:///system",
-        subscribe: Callable[[Callable[[Event], None]], Callable[[], None]] | None = None,
+        subscribe: Callable[[Callable[[Any], None]], Callable[[], None]] | None = None,
     ) -> None:
         self._services = services
         self.limits = limits or Limits()
@@ -102,6 +105,8 @@ class Server:
                 return
             except OSError as error:  # out of descriptors: leave the rest in the queue for a while
                 _log.warning("cannot accept a client: %s", error)
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(_ACCEPT_PAUSE, self._accept_again, listener, readonly)
                 return
             if len(self._clients) >= self.limits.max_clients:
                 _log.warning("refused a client: %d are connected (max_clients)", len(self._clients))
@@ -110,7 +115,11 @@ class Server:
             sock.setblocking(False)
             self._clients.add(Client(self, sock, self._services, readonly))
 
-    def _deliver(self, event: Event) -> None:
+    def _accept_again(self, listener: socket.socket, readonly: bool) -> None:
+        if listener.fileno() != -1:
+            self._loop.add_reader(listener.fileno(), self._accept, listener, readonly)
+
+    def _deliver(self, event: Any) -> None:
         for client in tuple(self._clients):
             if client.session.wants_events:
                 client.session.deliver(event)
@@ -140,16 +149,20 @@ class Client:
 
     def __init__(self, server: Server, sock: socket.socket, services: Any, readonly: bool) -> None:
         self._server = server
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._fd = sock.fileno()
         self._loop = asyncio.get_running_loop()
         self._machine = wire.Connection()
         self._pending: deque[wire.Event] = deque()
+        self._pending_size = 0
         self._out: deque[memoryview] = deque()
         self._waiters: list[asyncio.Future[None]] = []
         self._closing = False
         self._closed = False
         self._reading = True
+        self._resuming = False
         self._heard = time.monotonic()
         self._pings = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -167,7 +180,9 @@ class Client:
 
     def _readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(4 * wire.FDS_MAX))
+            data, ancillary, _, _ = self._sock.recvmsg(
+                _CHUNK, socket.CMSG_SPACE(4 * wire.FDS_MAX), socket.MSG_CMSG_CLOEXEC
+            )
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -180,34 +195,38 @@ class Client:
         self._heard = time.monotonic()
         self._pings = 0
         try:
-            self._pending.extend(self._machine.feed(data, fds))
+            for event in self._machine.feed(data, fds):
+                if isinstance(event, wire.KeepAlive):
+                    self.session.handle(event)  # at once, ahead of what waits
+                else:
+                    self._pending.append(event)
+                    self._pending_size += _size(event)
             self._work()
         except RPCError as error:
             self.drop(str(error))
 
     def _work(self) -> None:
-        """Handle what has arrived, as far as the limit of calls under way lets it."""
+        """Handle what has arrived, as far as the limits let it."""
         session, limit = self.session, self._server.limits.client_requests
-        while self._pending and not self._closed:
+        while self._pending and not self._closed and self.backlog <= _FULL and not session.congested:
             event = self._pending[0]
-            if isinstance(event, wire.Call) and session.outstanding >= limit:
+            if isinstance(event, wire.Call) and (session.outstanding >= limit or self._closing):
                 break
             self._pending.popleft()
+            self._pending_size -= _size(event)
             session.handle(event)
         if self._closed:
             return
-        full = session.outstanding >= limit or self.backlog > 16 * _HIGH_WATER
-        if full == self._reading:
-            self._reading = not full
-            if full:
-                self._loop.remove_reader(self._fd)
-                self._loop.call_later(0.002, self._resume)
-            else:
+        wanted = self._pending_size <= _PENDING_MAX and self.backlog <= _FULL and not session.congested
+        if wanted != self._reading:
+            self._reading = wanted
+            if wanted:
                 self._loop.add_reader(self._fd, self._readable)
-        elif full:
-            self._loop.call_later(0.002, self._resume)
+            else:
+                self._loop.remove_reader(self._fd)
 
     def _resume(self) -> None:
+        self._resuming = False
         if not self._closed:
             try:
                 self._work()
@@ -215,6 +234,12 @@ class Client:
                 self.drop(str(error))
 
     # -- what the session asks for (its Peer)
+
+    def resume(self) -> None:
+        """There is room again for what waits."""
+        if (self._pending or not self._reading) and not self._resuming:
+            self._resuming = True
+            self._loop.call_soon(self._resume)
 
     def send(self, data: bytes) -> None:
         """Send ``data`` now as far as the peer takes it, the rest when it does."""
@@ -241,19 +266,23 @@ class Client:
             try:
                 sent = self._sock.send(view)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError:
                 self.close()
                 return
             self.backlog -= sent
             if sent < len(view):
                 self._out[0] = view[sent:]
-                return
+                break
             self._out.popleft()
-        self._loop.remove_writer(self._fd)
-        self._wake()
-        if self._closing:
-            self.close()
+        if self.backlog <= _FULL:
+            self.resume()
+        if self.backlog <= _HIGH_WATER:
+            self._wake()
+        if not self._out:
+            self._loop.remove_writer(self._fd)
+            if self._closing:
+                self.close()
 
     async def drained(self) -> None:
         """Wait until little waits for the peer."""
@@ -276,7 +305,9 @@ class Client:
     def _keepalive(self) -> None:
         limits = self._server.limits
         silent = time.monotonic() - self._heard
-        if silent >= limits.keepalive_interval:
+        if not self._reading:
+            silent = 0  # it may well have answered
+        elif silent >= limits.keepalive_interval:
             if self._pings >= limits.keepalive_count:
                 self.drop(f"no answer to {self._pings} keepalive messages")
                 return
@@ -290,6 +321,7 @@ class Client:
         """Close when what is queued, and the answer to come, has been sent."""
         self._closing = True
         self._loop.call_soon(self._close_if_sent)
+        self._loop.call_later(_LEAVE_TIMEOUT, self.close)
 
     def _close_if_sent(self) -> None:
         if not self._out:
@@ -309,7 +341,14 @@ class Client:
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._out.clear()
+        self.backlog = 0
         self._wake()
+        for fd in (
+            *self._machine.leftovers(),
+            *(fd for e in self._pending if isinstance(e, wire.Call) for fd in e.fds),
+        ):
+            os.close(fd)
+        self._pending.clear()
         self._sock.close()
         self.session.closed()
         self._server.forget(self)
@@ -320,6 +359,13 @@ def _identity(sock: socket.socket) -> Identity:
         return Identity(-1, -1, -1)
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return Identity(uid, gid, pid)
+
+
+def _size(event: wire.Event) -> int:
+    """What it takes to keep ``event`` for later."""
+    if isinstance(event, wire.Call):
+        return len(event.payload) + 128
+    return (len(event.data) if isinstance(event, wire.StreamPacket) else 0) + 128
 
 
 def _is_rights(level: int, kind: int) -> bool:

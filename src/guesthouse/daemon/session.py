@@ -11,7 +11,7 @@ from inspect import isawaitable
 from typing import Any, NamedTuple, Protocol
 
 from guesthouse.daemon import dispatch
-from guesthouse.errors import Domain, GuesthouseError, InternalError, InvalidArg, RPCError
+from guesthouse.errors import Domain, GuesthouseError, InternalError, NoConnect, RPCError
 from guesthouse.services.events import Event
 from guesthouse.services.streams import Hole, Stream
 from guesthouse.wire import connection as wire
@@ -21,7 +21,8 @@ from guesthouse.wire.types import STRUCTS
 _log = logging.getLogger(__name__)
 
 _READ_CHUNK = 262120
-_STREAM_QUEUE = 16
+_STREAM_QUEUE = 4 << 20  # bytes of a stream that may wait for whoever takes them
+_PACKET_COST = 256  # bytes that keeping a packet takes beside its data, so that empty ones count
 _OPEN_READONLY = 1
 # what the daemon answers 1 to: of libvirt's QEMU driver those that hold here (see driver_features in the protocol)
 _FEATURES = frozenset({8, 9, 10, 14, 15, 16})
@@ -50,6 +51,7 @@ class Peer(Protocol):
     def start_keepalive(self) -> None: ...
     def close_soon(self) -> None: ...
     def drop(self, reason: str) -> None: ...
+    def resume(self) -> None: ...
     @property
     def backlog(self) -> int: ...
 
@@ -77,12 +79,19 @@ class Session:
         self._registrations: dict[int, Registration] = {}
         self._streams: dict[tuple[int, int, int], _OpenStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._gone = False
+        self._events_waiting = 0  # bytes of events that the client may not have read
         #: calls that wait for their answer
         self.outstanding = 0
 
     @property
     def wants_events(self) -> bool:
         return bool(self._registrations)
+
+    @property
+    def congested(self) -> bool:
+        """Whether a stream has more waiting than it should: what comes next must wait, too."""
+        return any(stream.waiting > _STREAM_QUEUE for stream in self._streams.values())
 
     # -- what arrives
 
@@ -110,7 +119,7 @@ class Session:
                 value = getattr(self, route.method)(**args)
             else:
                 if not self._opened:
-                    raise RPCError("connection not open")
+                    raise InternalError("hypervisor connection not open", domain=Domain.RPC)
                 value = route.call(self._services, args)
             if isawaitable(value):
                 self.outstanding += 1
@@ -122,17 +131,22 @@ class Session:
 
     async def _finish(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], pending: Any) -> None:
         try:
-            self._answer(call, route, args, await pending)
+            value = await pending
+            if self._gone and route.row.stream is not None:
+                await _stream_of(value).abort()
+            else:
+                self._answer(call, route, args, value)
         except Exception as error:
             self._fail(call, error)
         finally:
             self.outstanding -= 1
+            self._peer.resume()
 
     def _answer(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], value: Any) -> None:
         if route.row.stream is None:
             self._peer.send(wire.reply(call, route.result(args, value)))
             return
-        stream = value[-1] if isinstance(value, tuple) else value
+        stream = _stream_of(value)
         result = route.result(args, value[0] if isinstance(value, tuple) else None)
         opened = _OpenStream(self, call, stream, route.row.stream)
         self._streams[opened.where] = opened
@@ -150,6 +164,7 @@ class Session:
 
     def closed(self) -> None:
         """The client is gone: everything that it had goes. Calls under way run to their end."""
+        self._gone = True
         self._registrations.clear()
         for stream in list(self._streams.values()):
             stream.abort()
@@ -166,13 +181,14 @@ class Session:
     def open(self, name: str | None, flags: int) -> None:
         if self._opened:
             raise InternalError("connection already open", domain=Domain.RPC)
-        if flags & ~7:
-            raise InvalidArg(f"unsupported flags (0x{flags:x}) in function remoteDispatchConnectOpen")
         if name:
-            path = name.partition("?")[0]
-            if path not in ("qemu:///system", "qemu:///session", self._default_uri):
+            whole = name.partition("?")[0]
+            scheme, _, path = whole.partition("://")
+            if scheme != "qemu":
+                raise NoConnect(name, domain=Domain.NONE)
+            if whole not in ("qemu:///system", "qemu:///session", self._default_uri):
                 raise InternalError(f"unexpected QEMU URI path '{path}', try {self._default_uri}")
-            self._uri = path
+            self._uri = whole
         else:
             self._uri = self._default_uri
         self._readonly = self._readonly or bool(flags & _OPEN_READONLY)
@@ -270,10 +286,13 @@ class Session:
                 continue
             if wanted.uuid is not None and wanted.uuid != getattr(event.ref, "uuid", event.ref):
                 continue
-            if self._peer.backlog > self._event_limit:
+            waiting = min(self._events_waiting, self._peer.backlog)
+            if waiting > self._event_limit:
                 self._peer.drop("it does not read its events")
                 return
-            self._peer.send(encode_event(event, None if wanted.legacy else number))
+            data = encode_event(event, None if wanted.legacy else number)
+            self._events_waiting = waiting + len(data)
+            self._peer.send(data)
 
 
 _REF_FIELDS = {"domain": "dom", "network": "net", "storage_pool": "pool", "node_device": "dev", "secret": "secret"}
@@ -303,8 +322,14 @@ def known(error: Exception, what: str) -> GuesthouseError:
     return InternalError(f"unforeseen error in {what}: {type(error).__name__}: {error} (the daemon's log has more)")
 
 
+def _stream_of(value: Any) -> Stream:
+    """The stream among what a method returned: alone, or behind the result."""
+    stream: Stream = value[-1] if isinstance(value, tuple) else value
+    return stream
+
+
 class _OpenStream:
-    """A stream under way: a reader task, a writer task, or both."""
+    """A stream under way. One task reads, one writes; whichever learns of the end first ends it, once."""
 
     def __init__(self, session: Session, call: wire.Call, stream: Stream, direction: str) -> None:
         self._session = session
@@ -314,20 +339,20 @@ class _OpenStream:
         self._inbox: deque[wire.StreamPacket] = deque()
         self._arrived = asyncio.Event()
         self._over = False
-        self._reader: asyncio.Task[None] | None = None
-        self._writer: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.where = (call.program, call.number, call.serial)
+        #: bytes that have arrived and were not taken
+        self.waiting = 0
 
     def start(self) -> None:
         if self._direction in ("read", "both"):
-            self._reader = self._session._spawn(self._read())
-        self._writer = self._session._spawn(self._write())
+            self._tasks.append(self._session._spawn(self._read()))
+        self._tasks.append(self._session._spawn(self._write()))
 
     def packet(self, packet: wire.StreamPacket) -> None:
         self._inbox.append(packet)
+        self.waiting += len(packet.data) + _PACKET_COST
         self._arrived.set()
-        if len(self._inbox) > _STREAM_QUEUE:
-            self._session.outstanding += 1  # counts like a call: reading pauses until the packet is taken
 
     async def _read(self) -> None:
         peer = self._session._peer
@@ -353,50 +378,58 @@ class _OpenStream:
                 while not self._inbox:
                     self._arrived.clear()
                     await self._arrived.wait()
-                if len(self._inbox) > _STREAM_QUEUE:
-                    self._session.outstanding -= 1
                 packet = self._inbox.popleft()
-                if packet.status == wire.OK:
-                    self._end()
-                    await self._stream.finish()
+                self.waiting -= len(packet.data) + _PACKET_COST
+                self._session._peer.resume()
+                if packet.status == wire.CONTINUE:
+                    if packet.hole:
+                        await self._stream.write(Hole(packet.hole))
+                    elif packet.data and self._direction != "read":
+                        await self._stream.write(packet.data)
+                    continue
+                if not self._end():
+                    return
+                try:
+                    await (self._stream.finish() if packet.status == wire.OK else self._stream.abort())
+                except Exception as error:
+                    self._tell(error)
+                else:
                     self._session._peer.send(wire.stream_finish(self._call))
-                elif packet.status == wire.ERROR:
-                    self._end()
-                    await self._stream.abort()
-                    self._session._peer.send(wire.stream_finish(self._call))
-                elif packet.hole:
-                    await self._stream.write(Hole(packet.hole))
-                elif packet.data and self._direction != "read":
-                    await self._stream.write(packet.data)
+                self._cancel()
         except Exception as error:
             await self._break(error)
 
     async def _break(self, error: Exception) -> None:
-        self._session._peer.send(
-            wire.stream_abort(self._call, known(error, self._call.row.name if self._call.row else "stream"))
-        )
-        self._end()
-        try:
-            await self._stream.abort()
-        except Exception:
-            _log.exception("a stream could not be ended")
+        """End the stream by ``error``, unless it came of the end."""
+        if self._end():
+            self._tell(error)
+            await self._abort_stream()
 
-    def _end(self) -> None:
+    def _tell(self, error: Exception) -> None:
+        what = self._call.row.name if self._call.row else "stream"
+        self._session._peer.send(wire.stream_abort(self._call, known(error, what)))
+
+    def _end(self) -> bool:
+        """Take part in nothing more; False where that was so already."""
+        if self._over:
+            return False
         self._over = True
         self._session._streams.pop(self.where, None)
-        waiting = len(self._inbox) - _STREAM_QUEUE
-        if waiting > 0:
-            self._session.outstanding -= waiting
         self._inbox.clear()
+        self.waiting = 0
+        self._session._peer.resume()
+        return True
+
+    def _cancel(self) -> None:
+        """After the stream's own end, which wakes who waits in it: what still waits elsewhere."""
         current = asyncio.current_task()
-        for task in (self._reader, self._writer):
-            if task is not None and task is not current:
+        for task in self._tasks:
+            if task is not current:
                 task.cancel()
 
     def abort(self) -> None:
         """The client has vanished."""
-        if not self._over:
-            self._end()
+        if self._end():
             self._session._spawn(self._abort_stream())
 
     async def _abort_stream(self) -> None:
@@ -404,3 +437,4 @@ class _OpenStream:
             await self._stream.abort()
         except Exception:
             _log.exception("a stream could not be ended")
+        self._cancel()
