@@ -6,6 +6,8 @@ All raise libvirt's errors. Queries answer at once; what changes a guest holds i
 from __future__ import annotations
 
 import builtins
+import errno
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from guesthouse.errors import (
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
+    SystemFailure,
 )
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.defaults import GuestDefaults, prepare
@@ -157,6 +160,12 @@ class Domains:
     def _read(self, xml: str) -> Domain:
         domain = Domain.from_xml(xml, "(domain_definition)")
         prepare(domain, self.defaults)
+        emulator = domain.dev.emulator
+        if emulator and not os.access(emulator, os.X_OK):
+            number = errno.EACCES if os.path.exists(emulator) else errno.ENOENT  # noqa: PTH110
+            raise SystemFailure(
+                f"Cannot check QEMU binary {emulator}: {os.strerror(number)}", domain=ErrorDomain.QEMU, int1=number
+            )
         return domain
 
     def define_xml(self, xml: str) -> DomainRef:

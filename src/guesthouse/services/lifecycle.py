@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, ResourceBusy
+from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, OperationFailed, ResourceBusy
 from guesthouse.host import kvm
 from guesthouse.model import addresses
 from guesthouse.model.devices.chardev import CharSource
@@ -77,6 +77,7 @@ class Runner:
         command.check(live)
         guest.id = live.id = store.next_id()
         addresses.assign_aliases(live)
+        self._macs_are_free(guest, live)
         labels = self._plan_files(guest, live)
         short = f"domain-{guest.id}-{guest.name[:_NAME_IN_PATH]}"
         folder = self._ctx.paths.run / "qemu" / short
@@ -160,6 +161,19 @@ class Runner:
         status = kvm.usable(self._ctx.paths.run)
         if not status.usable:
             raise ConfigUnsupported(f"KVM cannot run guests here: {status.reason}; {status.remedy}")
+
+    def _macs_are_free(self, guest: Guest, live: Domain) -> None:
+        """Two guests with one address would take each other's packets."""
+        mine = {nic.mac_address for nic in live.dev.interfaces if nic.type != "user"}
+        for other in self._guests:
+            if other is guest or other.live is None:
+                continue
+            for nic in other.live.dev.interfaces:
+                if nic.type != "user" and nic.mac_address in mine:
+                    raise OperationFailed(
+                        f"the MAC address '{nic.mac_address}' is in use by the running domain '{other.name}'; give"
+                        f" '{guest.name}' another one, or leave <mac> out"
+                    )
 
     def _plan_files(self, guest: Guest, live: Domain) -> list[dict[str, Any]]:
         """Check that every file is there, usable and not another guest's; returns what is to be labelled."""
