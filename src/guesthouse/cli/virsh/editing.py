@@ -72,6 +72,16 @@ def edit(
         path.unlink(missing_ok=True)  # an editor may have taken it away
 
 
+def edit_text(shell: Shell, text: str) -> str:
+    """Have the user edit ``text`` once; returns what it has become. Raises Failed."""
+    path = _temporary(text)
+    try:
+        run_editor(shell, str(path))
+        return _read_back(str(path))
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def _temporary(text: str) -> Path:
     """A new file with ``text``. Raises Failed."""
     import tempfile

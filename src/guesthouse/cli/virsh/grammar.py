@@ -100,9 +100,9 @@ def _parse_command(words: list[str]) -> Given:
             data_only = True
             continue
         if not data_only and word.startswith("--") and word[2].isascii() and word[2].isalnum():
-            key, equals, value = word[2:].partition("=")
+            key, equals, text = word[2:].partition("=")
             try:
-                option, value = _option(command, key, value if equals else None, seen)
+                option, value = _option(command, key, text if equals else None, seen)
             except GrammarError:
                 if lenient:
                     continue

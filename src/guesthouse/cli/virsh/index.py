@@ -28,10 +28,10 @@ _NAMES = {
     "domain_list": "list",
     "domain_info": "domcontrol dominfo domstate",
     "domain_devices": "domblkinfo domblklist domif-getlink domifaddr domiflist",
-    "domain_stats": "domblkstat domifstat dommemstat",
+    "domain_stats": "domblkstat domifstat dommemstat domstats",
     "domain_events": "event",
-    "host": "capabilities domcapabilities freecell hostname maxvcpus nodecpumap nodeinfo nodememstats sysinfo uri"
-    " version",
+    "host": "capabilities cpu-models domcapabilities freecell hostname maxvcpus nodecpumap nodecpustats nodeinfo"
+    " nodememstats sysinfo uri version",
     "network": "net-autostart net-create net-define net-destroy net-dumpxml net-edit net-info net-name net-start"
     " net-undefine net-update net-uuid",
     "network_list": "net-dhcp-leases net-list",

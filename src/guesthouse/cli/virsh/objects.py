@@ -27,20 +27,25 @@ def domain(shell: Shell, given: Given, by: int = ID | UUID | NAME) -> tuple[Doma
     """The guest that the option "domain" names, and the name as given. Raises Failed."""
     name = given.need("domain")
     shell.debug(DEBUG, f"{given.command.name}: found option <domain>: {name}")
+    return find_domain(shell, name, by), name
+
+
+def find_domain(shell: Shell, name: str, by: int = ID | UUID | NAME) -> Domain:
+    """The guest called ``name``. Raises Failed."""
     number = parse_number(name)
     if by & ID and number is not None and 0 <= number < 2**31:
         try:
-            return shell.conn.lookup_by_id(number), name
+            return shell.conn.lookup_by_id(number)
         except GuesthouseError:
             pass
     if by & UUID and len(name) == _UUID_LENGTH:
         try:
-            return shell.conn.lookup_by_uuid(parse_uuid(name)), name
+            return shell.conn.lookup_by_uuid(parse_uuid(name))
         except GuesthouseError:
             pass
     if by & NAME:
         try:
-            return shell.conn.lookup_by_name(name), name
+            return shell.conn.lookup_by_name(name)
         except GuesthouseError:
             pass
     raise Failed(f"failed to get domain '{name}'")
