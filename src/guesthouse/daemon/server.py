@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import socket
 import struct
 import time
@@ -25,6 +26,7 @@ _HIGH_WATER = 1 << 20  # bytes waiting for a client above which its streams wait
 _FULL = 16 << 20  # bytes waiting for a client above which nothing more is done for it
 _PENDING_MAX = 1 << 20  # bytes of a client's messages that may wait for their turn before its socket is left alone
 _LEAVE_TIMEOUT = 5.0  # seconds for a client that has taken its leave to read the rest
+_GONE_PERIOD = 1.0  # seconds between looks at a socket that is not read
 _ACCEPT_PAUSE = 0.2  # seconds without accepting, where descriptors have run out
 
 
@@ -224,6 +226,18 @@ class Client:
                 self._loop.add_reader(self._fd, self._readable)
             else:
                 self._loop.remove_reader(self._fd)
+                self._loop.call_later(_GONE_PERIOD, self._look)
+
+    def _look(self) -> None:
+        """While the socket is not read: see whether the peer has gone."""
+        if self._closed or self._reading:
+            return
+        poll = select.poll()
+        poll.register(self._fd, select.POLLRDHUP)
+        if poll.poll(0):
+            self.close()
+        else:
+            self._loop.call_later(_GONE_PERIOD, self._look)
 
     def _resume(self) -> None:
         self._resuming = False
