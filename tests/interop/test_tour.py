@@ -26,7 +26,7 @@ def transcripts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str
     kinds: dict[str, type[Libvirtd] | type[Guesthoused]] = {"libvirtd": Libvirtd, "guesthoused": Guesthoused}
     for kind, make in kinds.items():
         for name, program in PROGRAMS.items():
-            place = base / f"{kind}-{name}"
+            place = base / f"{kind}-{name}".ljust(24, "-")  # tables are as wide as the paths in them
             daemon = make(place / "root")
             try:
                 virsh = functools.partial(daemon.run, virsh=program)

@@ -6,12 +6,14 @@ equal by nature (times, pids, folders, generated ids) is normalised in :func:`no
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
+from unittest import mock
 
 DOMAIN = """\
 <domain type='qemu'>
@@ -72,6 +74,16 @@ ISOLATED = """\
 </network>
 """
 
+TRANSIENT = """\
+<network>
+  <name>passing</name>
+  <uuid>6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef006</uuid>
+  <bridge name='virbr9'/>
+  <mac address='52:54:00:aa:bb:99'/>
+  <ip address='192.168.79.1' netmask='255.255.255.0'/>
+</network>
+"""
+
 POOL = """\
 <pool type='dir'>
   <name>tourpool</name>
@@ -89,7 +101,13 @@ VOLUME = """\
 </volume>
 """
 
+SPARSE = VOLUME.replace("fromxml.raw", "sparse.raw").replace("<capacity unit='MiB'>2", "<capacity unit='MiB'>4")
+
 FILES = {
+    "edit.sed": "s/192.168.77.254/192.168.77.200/\n",  # what the tour's editor does
+    "transient.xml": TRANSIENT,
+    "sparse.xml": SPARSE,
+    "copy.xml": VOLUME.replace("fromxml.raw", "copy.qcow2").replace("raw", "qcow2"),
     "domain.xml": DOMAIN,
     "plain.xml": PLAIN,
     "network.xml": NETWORK,
@@ -125,9 +143,35 @@ list --all
 net-list --all
 net-define {work}/network.xml
 net-define {work}/isolated.xml
+net-define {work}/notxml.xml
+net-define {work}/pool.xml
+net-define {work}/absent-file.xml
+net-define
+net-create {work}/transient.xml
+net-create {work}/transient.xml
+net-create {work}/absent-file.xml
+net-info passing
+net-autostart passing
+net-undefine passing
+net-dumpxml passing
+net-list
+net-list --transient
+net-destroy passing
+net-destroy passing
 net-list --all
 net-list --all --name
 net-list --inactive --uuid
+net-list --all --persistent --no-autostart
+net-list --all --autostart
+net-list --uuid --name
+net-list --bogus
+net-edit tournet
+net-edit tournet
+net-edit nonsense
+net-dumpxml tournet --xpath //range
+net-dumpxml tournet --xpath //ip/@address
+net-dumpxml tournet --xpath //name|//uuid --wrap
+net-dumpxml tournet --xpath count(//ip)
 net-info tournet
 net-dumpxml tournet
 net-start tournet
@@ -143,12 +187,67 @@ net-autostart --disable tournet
 net-autostart tournet
 net-uuid tournet
 net-name 6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef003
+net-name tournet
+net-uuid 6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef003
+net-info 6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef0ff
 net-dhcp-leases tournet
+net-dhcp-leases tournet --mac 52:54:00:aa:bb:01
+net-dhcp-leases tournet --mac nonsense
+net-dhcp-leases nonsense
+net-update tournet nonsense dns-host "<host/>"
+net-update tournet add nonsense "<host/>"
+net-update tournet add dns-host "<host/>" --current --live
+net-update tournet add
 net-destroy lonely
 net-destroy lonely
 net-undefine lonely
 net-info nonsense
+net-start nonsense
+net-destroy nonsense
+pool-define {work}/network.xml
+pool-define {work}/absent-file.xml
+pool-create {work}/network.xml
+pool-define-as second dir --target {work}/second --print-xml
+pool-define-as second netfs host.example /export --target /mnt --source-format nfs --source-protocol-ver 4 --print-xml
+pool-define-as second iscsi --source-host h --source-dev iqn --source-initiator i --auth-type chap --auth-username u --secret-usage s --target /t --print-xml
+pool-define-as second scsi --adapter-wwnn 1 --adapter-wwpn 2 --adapter-parent scsi_host5 --target /t --print-xml
+pool-define-as second iscsi --secret-usage a --secret-uuid b
+pool-define-as second nonsense --target {work}/second
+pool-define-as second dir
+pool-define-as second
+pool-create-as second dir --target {work}/second
+pool-create-as second dir --target {work}/second --build --overwrite --no-overwrite
+pool-create-as second dir --target {work}/second --build
+pool-create-as second dir --target {work}/second --build
+pool-list
+pool-list --transient
+pool-dumpxml second
+pool-autostart second
+pool-undefine second
+pool-destroy second
+pool-destroy second
+pool-define-as second dir --target {work}/second
+pool-list --all
+pool-list --inactive --uuid
+pool-list --inactive --uuid --name
+pool-list --inactive --details
+pool-list --all --type dir
+pool-list --all --type fs,netfs
+pool-list --type nonsense
+pool-list --details --name
+pool-edit second
+pool-edit nonsense
+pool-start second --build --overwrite --no-overwrite
+pool-start second
+vol-list second
+pool-destroy second
+pool-delete second
+pool-start second
+pool-undefine second
 pool-define {work}/pool.xml
+vol-list tourpool
+vol-create-as tourpool early.raw 1M
+vol-info early.raw --pool tourpool
 pool-list --all
 pool-info tourpool
 pool-build tourpool
@@ -156,16 +255,33 @@ pool-start tourpool
 pool-start tourpool
 pool-list --all
 pool-list --name
+pool-list --all --autostart
+pool-list --all --persistent --name
 pool-dumpxml tourpool
 pool-autostart tourpool
 pool-uuid tourpool
 pool-name 6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef005
+pool-name tourpool
+pool-uuid nonsense
+pool-info 6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef0ff
 pool-refresh tourpool
 vol-create-as tourpool tour.qcow2 20M --format qcow2
 vol-create-as tourpool tour.qcow2 20M --format qcow2
 vol-create-as tourpool thin.raw 3M --allocation 0
 vol-create-as tourpool full.raw 1M
 vol-create-as tourpool over.qcow2 30M --format qcow2 --backing-vol tour.qcow2 --backing-vol-format qcow2
+vol-create-as tourpool bad.raw 1Q
+vol-create-as tourpool bad.raw -1
+vol-create-as tourpool bad.raw 1M --allocation x
+vol-create-as tourpool bad.raw 16E
+vol-create-as tourpool bad.raw 1M --format nonsense
+vol-create-as tourpool bad.qcow2 1M --format qcow2 --backing-vol nonsense
+vol-create-as tourpool bad.qcow2 1MB --format qcow2 --backing-vol tour.qcow2 --print-xml
+vol-create-as tourpool
+vol-create-as nonsense bad.raw 1M
+vol-create tourpool {work}/absent-file.xml
+vol-create tourpool {work}/pool.xml
+vol-create tourpool {work}/sparse.xml
 vol-create tourpool {work}/volume.xml
 vol-list tourpool
 vol-list tourpool --details
@@ -181,12 +297,52 @@ vol-dumpxml thin.raw --pool tourpool
 vol-dumpxml tour.qcow2 --pool tourpool
 vol-dumpxml over.qcow2 --pool tourpool
 vol-clone thin.raw clone.raw --pool tourpool
+vol-clone thin.raw clone.raw --pool tourpool
+vol-clone thin.raw clone.raw
+vol-clone nonsense clone.raw --pool tourpool
+vol-clone thin.raw clone2.raw --pool tourpool --print-xml
+vol-create-from tourpool {work}/copy.xml thin.raw --inputpool tourpool
+vol-create-from tourpool {work}/copy.xml thin.raw --inputpool tourpool
+vol-create-from tourpool {work}/copy.xml thin.raw
+vol-create-from tourpool {work}/copy.xml thin.raw --inputpool nonsense
+vol-create-from tourpool {work}/absent-file.xml thin.raw --inputpool tourpool
+vol-dumpxml copy.qcow2 --pool tourpool
+vol-dumpxml copy.qcow2 --pool tourpool --xpath //format
+vol-delete copy.qcow2 --pool tourpool
 vol-resize thin.raw 5M --pool tourpool
 vol-resize thin.raw 1M --pool tourpool
 vol-resize thin.raw 1M --pool tourpool --shrink
+vol-resize thin.raw 1M --pool tourpool --delta
+vol-resize thin.raw -512K --pool tourpool
+vol-resize thin.raw -512K --pool tourpool --shrink
+vol-resize thin.raw x --pool tourpool
+vol-resize thin.raw 1M
+vol-info thin.raw --pool tourpool --physical
 vol-info thin.raw --pool tourpool
 vol-upload full.raw {work}/data.raw --pool tourpool
 vol-download full.raw {work}/back.raw --pool tourpool --length 11000
+vol-upload full.raw {work}/data.raw --pool tourpool --offset 500000 --length 11000
+vol-upload full.raw {work}/data.raw --pool tourpool --offset x
+vol-upload full.raw {work}/absent-file.raw --pool tourpool
+vol-upload nonsense.raw {work}/data.raw --pool tourpool
+vol-upload sparse.raw {work}/data.raw --pool tourpool --sparse --offset 1048576
+vol-info sparse.raw --pool tourpool
+vol-download sparse.raw {work}/sparse.raw --pool tourpool --sparse
+vol-upload sparse.raw {work}/sparse.raw --pool tourpool --sparse
+vol-download sparse.raw {work}/piece.raw --pool tourpool --offset 1000000 --length 100000
+vol-download sparse.raw {work}/absent/back.raw --pool tourpool
+vol-download nonsense.raw {work}/none.raw --pool tourpool
+vol-wipe full.raw --pool tourpool
+vol-wipe full.raw --pool tourpool --algorithm zero
+vol-wipe full.raw --pool tourpool --algorithm nonsense
+vol-wipe nonsense.raw --pool tourpool
+vol-delete sparse.raw --pool tourpool
+vol-delete full.raw --pool nonsense
+vol-name thin.raw
+vol-pool {images}/thin.raw --uuid
+vol-pool nonsense
+vol-path {images}/full.raw --pool tourpool
+vol-key full.raw
 vol-delete clone.raw --pool tourpool
 vol-delete nonsense.raw --pool tourpool
 vol-info nonsense.raw --pool tourpool
@@ -322,10 +478,12 @@ def run(
     for line in _BEFORE:
         virsh(*line.split())
     steps = []
-    for line in lines or STEPS:
-        done = virsh(*shlex.split(line.replace("{work}", str(work)).replace("{images}", str(images))))
-        out, err = (normalise(text, root, work, images) for text in (done.stdout, done.stderr))
-        steps.append(Step(line, done.returncode, out, err))
+    with mock.patch.dict(os.environ, EDITOR=f"sed -i -f {work}/edit.sed"):
+        os.environ.pop("VISUAL", None)
+        for line in lines or STEPS:
+            done = virsh(*shlex.split(line.replace("{work}", str(work)).replace("{images}", str(images))))
+            out, err = (normalise(text, root, work, images) for text in (done.stdout, done.stderr))
+            steps.append(Step(line, done.returncode, out, err))
     return steps
 
 
