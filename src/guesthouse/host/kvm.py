@@ -22,12 +22,15 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from guesthouse.errors import SystemFailure
+
 _DEVICE = "/dev/kvm"
 _API_VERSION = 12
 _GET_API_VERSION, _CREATE_VM, _GET_VCPU_MMAP_SIZE = 0xAE00, 0xAE01, 0xAE04
 _CREATE_VCPU, _RUN = 0xAE41, 0xAE80
 _SET_USER_MEMORY_REGION, _SET_TSS_ADDR = 0x4020AE46, 0xAE47
 _GET_SREGS, _SET_SREGS, _SET_REGS = 0x8138AE83, 0x4138AE84, 0x4090AE82
+_CHECK_EXTENSION, _CAP_NR_VCPUS, _CAP_MAX_VCPUS = 0xAE03, 9, 66
 _EXIT_HLT = 5
 
 _MEMORY = 0x10000
@@ -84,6 +87,21 @@ def usable(cache: Path | None = None) -> KvmStatus:
         except OSError:
             pass
     return status
+
+
+def max_vcpus() -> int:
+    """How many processors KVM gives one guest. Raises SystemFailure where /dev/kvm cannot be opened."""
+    try:
+        fd = os.open(_DEVICE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SystemFailure.from_os(error, f"Unable to open {_DEVICE}") from None
+    try:
+        # older kernels know the recommended number alone, and the oldest allow four
+        return next((n for cap in (_CAP_MAX_VCPUS, _CAP_NR_VCPUS) if (n := fcntl.ioctl(fd, _CHECK_EXTENSION, cap))), 4)
+    except OSError as error:
+        raise SystemFailure.from_os(error, f"Unable to query {_DEVICE}") from None
+    finally:
+        os.close(fd)
 
 
 def _measure() -> KvmStatus:
