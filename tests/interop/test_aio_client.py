@@ -125,7 +125,6 @@ def test_volume_content(uri: str, tmp_path: Path) -> None:
                 await stream.send(bytes(100_000))
                 await stream.abort()
                 assert await pool.num_of_volumes() == 1
-                await volume.delete()
             finally:
                 await pool.destroy()
 
