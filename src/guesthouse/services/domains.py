@@ -133,9 +133,12 @@ class Domains:
         return [g.ref for g in self._filtered(flags)]
 
     def _filtered(self, flags: int) -> list[Guest]:
-        groups = [[test for bit, test in group if flags & bit] for group in _LIST_GROUPS]
-        wanted = [tests for tests in groups if tests]
-        return [g for g in self._guests if all(any(test(g) for test in tests) for tests in wanted)]
+        found = list(self._guests)
+        for group in _LIST_GROUPS:
+            tests = [test for bit, test in group if flags & bit]
+            if 0 < len(tests) < len(group):  # each guest passes one test of a group: all of them choose nothing
+                found = [g for g in found if any(test(g) for test in tests)]
+        return found
 
     def list_ids(self, maxids: int) -> list[int]:
         return [g.id for g in self._guests if g.active][:maxids]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ from guesthouse.wire.types import STRUCTS
 
 Encoder = Callable[[Any, bytearray], None]
 Decoder = Callable[[bytes, int], tuple[Any, int]]
+
+# small structures that a daemon sends over and over, the same each time: their bytes are kept
+_HANDLES = frozenset(f"nonnull_{kind}" for kind in ("domain", "network", "storage_pool", "storage_vol"))
+_HANDLES_KEPT = 4096
 
 STRING_MAX = 4 * 1024 * 1024
 
@@ -132,7 +137,26 @@ def _compile_struct(name: str) -> StructCodec:
         for write, item in zip(encoders, values, strict=True):
             write(item, out)
 
-    return StructCodec(encode_struct, decode_struct, record, tuple(pairs))
+    encode = _remembered(encode_struct) if name in _HANDLES else encode_struct
+    return StructCodec(encode, decode_struct, record, tuple(pairs))
+
+
+def _remembered(encode: Encoder) -> Encoder:
+    """``encode`` for tuples that come again and again."""
+
+    @lru_cache(maxsize=_HANDLES_KEPT)
+    def packed(value: tuple[Any, ...]) -> bytes:
+        out = bytearray()
+        encode(value, out)
+        return bytes(out)
+
+    def write(value: Any, out: bytearray) -> None:
+        if isinstance(value, tuple):
+            out += packed(value)
+        else:
+            encode(value, out)
+
+    return write
 
 
 def _codec(kind: str) -> Codec:

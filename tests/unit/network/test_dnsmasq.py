@@ -13,9 +13,9 @@ from guesthouse.network import bridges, dnsmasq
 from guesthouse.network.dnsmasq import Files, LeaseEntry
 from support.netns import Host, in_netns, run
 from support.networks import document, network
-from support.reference import reference
+from support.reference import REFERENCE, needs_reference
 
-CASES = sorted((reference() / "xml/networkconf").glob("*.xml")) if reference().is_dir() else []
+CASES = sorted((REFERENCE / "xml/networkconf").glob("*.xml"))
 _OURS = ("#", "pid-file=", "dhcp-leasefile=")
 _PATHS = ("dhcp-hostsfile=", "addn-hosts=")
 
@@ -29,7 +29,7 @@ def meaning(text: str) -> list[str]:
     return [line.partition("=")[0] + "=" if line.startswith(_PATHS) else line for line in lines]
 
 
-@pytest.mark.skipif(not CASES, reason="the reference documents are not there (GUESTHOUSE_REFERENCE)")
+@needs_reference
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_configuration_is_what_libvirt_makes(case: Path, tmp_path: Path) -> None:
     made = parse(case.read_text())
