@@ -96,13 +96,22 @@ class Process:
 
     async def wait(self, timeout: float) -> bool:
         """Wait for the end; whether it came within ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        delay = 0.001
-        while self.alive:
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(delay)
-            delay = min(delay * 1.5, 0.05)
+        if not self.alive:
+            return True
+        loop = asyncio.get_running_loop()
+        try:
+            fd = os.pidfd_open(self.pid)  # one of its own: the loop has one reader a descriptor
+        except OSError:
+            return True
+        ended = asyncio.Event()
+        loop.add_reader(fd, ended.set)
+        try:
+            await asyncio.wait_for(ended.wait(), timeout)
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
         return True
 
 
