@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import platform
 import pwd
@@ -80,19 +79,14 @@ def run(*, keep: bool = False) -> int:
             raise SystemFailure(f"{program} is missing; install the package {package} ('guest doctor' tells more)")
     _say("A small real guest, from nothing to nothing.\n")
     with _terminable(), contextlib.ExitStack() as undo:
-        root = Path(tempfile.mkdtemp(prefix="guesthouse-demo-"))
+        # the paths of Unix sockets, which have 108 bytes, lie below
+        place = None if len(tempfile.gettempdir()) < 40 else "/tmp"
+        root = Path(tempfile.mkdtemp(prefix="guesthouse-demo-", dir=place))
         if not keep:
             undo.callback(shutil.rmtree, root, ignore_errors=True)
         root.chmod(0o755)  # QEMU's unprivileged user passes through
         _prepare(root)
-        try:
-            code = sandbox.call(lambda: _in_sandbox(root))
-        except sandbox.Unavailable as reason:
-            _say(
-                f"  No namespaces here ({reason}): the daemon runs as {_user()}'s own, and the guest's network is QEMU's"
-            )
-            _say("  own, without a bridge. Nothing of this host's network is touched either way.\n")
-            code = _show(_Stage(root, private=False))
+        code = _on_a_stage(root)
     took = time.monotonic() - begun
     if keep:
         _say(f"\nThe folder with configuration and logs is {root}")
@@ -104,10 +98,21 @@ def run(*, keep: bool = False) -> int:
     return code
 
 
+def _on_a_stage(root: Path) -> int:
+    try:
+        return sandbox.call(lambda: _in_sandbox(root))
+    except sandbox.Unavailable as reason:
+        _say(f"{'host':11} no namespaces can be made here ({reason}):")
+        _say(f"{'':11} a session daemon runs instead, and the guest uses QEMU's own network,")
+        _say(f"{'':11} without a bridge; nothing of this host's network is touched\n")
+    return _show(_Stage(root, private=False))
+
+
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
     """The first request to end, of whatever kind, is a KeyboardInterrupt; later ones do not disturb the taking down."""
-    former = {number: signal.signal(number, sandbox.interrupt_once) for number in sandbox.ENDING}
+    interrupt = sandbox.Interrupt()
+    former = {number: signal.signal(number, interrupt) for number in sandbox.ENDING}
     try:
         yield
     finally:
@@ -141,10 +146,6 @@ def _indented(text: str, mark: str = "  ") -> None:
         _say(f"{'':11} {mark}{shown}".rstrip())
 
 
-def _user() -> str:
-    return os.environ.get("USER") or f"user {os.geteuid()}"
-
-
 # -- the stage
 
 
@@ -174,10 +175,6 @@ def _prepare(root: Path) -> None:
         tiny.initramfs(boot / "initrd.img", kernel)
         shutil.copyfile(kernel, boot / "vmlinuz")
         tell(f"busybox and drivers, {(boot / 'initrd.img').stat().st_size / 1e6:.1f} MB")
-    # this user exists everywhere, so that the daemon need not make one
-    group = next((g.gr_name for g in grp.getgrall() if g.gr_name == "kvm"), "")
-    (root / "etc").mkdir()
-    (root / "etc/guesthoused.toml").write_text(f'user = "nobody"\ngroup = "{group}"\n')
 
 
 class _Stage:
@@ -201,6 +198,10 @@ class _Stage:
         script = Path(sys.executable).parent / "guesthoused"
         argv = [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-m", "guesthouse.daemon.main"]
         env = dict(os.environ)
+        config = self.root / ("etc" if self.private else "etc/guesthouse")
+        config.mkdir(parents=True)
+        # a user that exists everywhere, so that a daemon of root's need not make one
+        (config / "guesthoused.toml").write_text('user = "nobody"\n')
         if self.private:
             argv += ["--root", str(self.root)]
         else:

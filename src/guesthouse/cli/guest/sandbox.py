@@ -40,6 +40,8 @@ def call(work: Callable[[], int]) -> int:
     sys.stderr.flush()
     read, write = os.pipe()
     parent = os.getpid()
+    # each process takes signals once it has its own handlers, and not by those that it was born with
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     pid = os.fork()
     if pid == 0:
         os.close(read)
@@ -47,6 +49,7 @@ def call(work: Callable[[], int]) -> int:
     os.close(write)
     # what ends this process shall end the work first, which then cleans up
     former = {number: signal.signal(number, _passing_on(pid)) for number in ENDING}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     try:
         with open(read, "rb") as problem:
             text = problem.read()
@@ -59,11 +62,16 @@ def call(work: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def interrupt_once(*_: object) -> None:
-    """A signal handler: raises KeyboardInterrupt, and turns a deaf ear to what comes later."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+class Interrupt:
+    """A signal handler: the first signal raises KeyboardInterrupt, later ones do nothing."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, *_: object) -> None:
+        if not self._came:
+            self._came = True
+            raise KeyboardInterrupt
 
 
 def _passing_on(pid: int) -> Callable[[int, object], None]:
@@ -89,9 +97,10 @@ def _supervise(work: Callable[[], int], problem: int, parent: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _passing_on(pid))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except OSError as error:
-        os.write(problem, str(error).encode())
+        os.write(problem, (error.strerror or str(error)).encode())
     finally:
         os._exit(code if code >= 0 else 128 - code)
 
@@ -111,6 +120,7 @@ def _first_process(work: Callable[[], int], problem: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _passing_on(worker))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         while True:
             pid, status = os.wait()
             if pid == worker:
@@ -118,16 +128,18 @@ def _first_process(work: Callable[[], int], problem: int) -> NoReturn:
                 break
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.write(problem, str(error).encode())
+            os.write(problem, (error.strerror or str(error)).encode())
     finally:
         os._exit(code if code >= 0 else 128 - code)
 
 
 def _work(work: Callable[[], int]) -> NoReturn:
     code = 1
+    interrupt = Interrupt()
     for number in ENDING:
-        signal.signal(number, interrupt_once)
+        signal.signal(number, interrupt)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         code = work()
     except KeyboardInterrupt:
         code = 130
@@ -149,7 +161,7 @@ def _end_with_parent() -> None:
 def _unshare(flags: int) -> None:
     if _libc.unshare(flags):
         number = ctypes.get_errno()
-        raise OSError(number, f"no namespaces: {os.strerror(number)}")
+        raise OSError(number, f"{os.strerror(number)}")
 
 
 def _mount_own() -> None:
