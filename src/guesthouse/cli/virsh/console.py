@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FLAGS = {"force": 1, "safe": 2}
 _SHUT_OFF = 5
 _CHUNK = 1 << 16
+_PIECE = 1024
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 
 
@@ -51,19 +52,19 @@ def run_console(shell: Shell, guest: Domain, device: str | None = None, flags: i
         raise Failed("The domain is not running")
     if not sys.stdin.isatty():
         raise Failed("Cannot run interactive console without a controlling TTY")
-    shell.extra(f"Connected to domain '{guest.name}'\n")
-    shell.extra(f"Escape character is {shell.escape}")
-    shell.extra(f" (Ctrl + {shell.escape[1]})\n" if shell.escape[0] == "^" else "\n")
-    shell.flush()
 
     import termios
     import tty
 
+    shell.extra(f"Connected to domain '{guest.name}'\n")
+    shell.extra(f"Escape character is {shell.escape}")
+    shell.extra(f" (Ctrl + {shell.escape[1]})\n" if shell.escape[0] == "^" else "\n")
+    shell.flush()
     saved = termios.tcgetattr(0)
     handlers = {number: signal.signal(number, _end) for number in _ENDING}
     stream: Stream | None = None
     try:
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed already is for the guest too
         stream = guest.open_console(device, flags)
         _relay(stream, escape_code(shell.escape))
         stream.finish()
@@ -114,16 +115,28 @@ def _relay(stream: Stream, escape: bytes) -> None:
             _write(shown)
         reading, writing, _ = select.select([0, wire], [wire] if typed else [], [])
         if 0 in reading:
-            block = os.read(0, _CHUNK)
-            before, found, _ = block.partition(escape)
+            before, found, _ = (block := _read()).partition(escape)
             typed += before
             if found or not block:
-                if typed:
-                    stream.send(typed)
+                while typed and select.select([], [wire], [], 0)[1]:
+                    typed = _pass_on(stream, typed)
                 return
         if writing:
-            stream.send(typed[:1024])
-            typed = typed[1024:]
+            typed = _pass_on(stream, typed)
+
+
+def _read() -> bytes:
+    """What was typed; empty at the end of it."""
+    try:
+        return os.read(0, _CHUNK)
+    except OSError:  # the terminal is gone
+        return b""
+
+
+def _pass_on(stream: Stream, typed: bytes) -> bytes:
+    """Send a little, which the socket has room for; returns the rest."""
+    stream.send(typed[:_PIECE])
+    return typed[_PIECE:]
 
 
 def _write(content: bytes) -> None:
