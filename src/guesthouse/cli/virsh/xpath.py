@@ -26,6 +26,12 @@ def find(xml: str, expression: str, *, wrap: bool) -> list[str]:
     for node in found:
         if isinstance(node, etree._Element):
             nodes.append(node)
+        elif name := getattr(node, "attrname", None):
+            nodes.set(name, str(node))
+        elif len(nodes):
+            nodes[-1].tail = (nodes[-1].tail or "") + str(node)
+        else:
+            nodes.text = (nodes.text or "") + str(node)
     return [_text(nodes)]
 
 
