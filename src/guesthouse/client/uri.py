@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
 
 from guesthouse.errors import Domain, InvalidArg, NoConnect, NoSupport
 
@@ -22,20 +21,19 @@ _OURS = frozenset(
 )
 
 
-@dataclass
 class Target:
     """Where a URI leads. ``name`` is what the daemon gets to see; ``start`` is the daemon's arguments where it may be
     started when nobody answers (None: it may not)."""
 
-    uri: str
-    name: str
-    transport: str
-    path: str = ""
-    host: str = ""
-    port: int = 0
-    start: list[str] | None = None
-    readonly_path: str = ""
-    params: dict[str, str] = field(default_factory=dict)
+    def __init__(self, uri: str, name: str, transport: str, params: dict[str, str]) -> None:
+        self.uri = uri
+        self.name = name
+        self.transport = transport
+        self.params = params
+        self.path = self.readonly_path = ""
+        self.host = ""
+        self.port = 0
+        self.start: list[str] | None = None
 
 
 def default_uri() -> str:
@@ -76,7 +74,7 @@ def parse(uri: str | None) -> Target:
         raise InvalidArg(f"unexpected QEMU URI path '{path}', try qemu:///system", domain=Domain.QEMU)
     kept = "&".join(f"{k}={v}" for k, v in params.items() if k not in _OURS)
     name = params.get("name") or f"qemu://{path if path != '/embed' else '/system'}{'?' + kept if kept else ''}"
-    target = Target(text, name, transport or ("tls" if authority else "unix"), params=params)
+    target = Target(text, name, transport or ("tls" if authority else "unix"), params)
     if target.transport == "unix":
         _unix(target, path)
     elif target.transport == "tcp":
