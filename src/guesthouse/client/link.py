@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import select
 import socket
 import struct
@@ -116,7 +117,12 @@ class Link:
         self.send(data)
         while serial not in self._replies:
             self._receive()
-        reply = self._replies.pop(serial)
+        return self._value(self._replies.pop(serial))
+
+    @staticmethod
+    def _value(reply: wire.Reply) -> Any:
+        for fd in reply.fds:  # no procedure called here asks for descriptors
+            os.close(fd)
         if reply.error is not None:
             raise reply.error
         return reply.value
@@ -131,13 +137,10 @@ class Link:
             self.send(data)
             while serial not in self._replies:
                 self._receive()
-            reply = self._replies.pop(serial)
-            if reply.error is not None:
-                raise reply.error
+            return where, self._value(self._replies.pop(serial))
         except BaseException:
             self.streams.pop(where, None)
             raise
-        return where, reply.value
 
     def send(self, data: bytes) -> None:
         if self._dead is not None:
@@ -191,6 +194,8 @@ class Link:
     def _die(self, error: GuesthouseError) -> GuesthouseError:
         self._dead = error
         self._sock.close()
+        for fd in self._machine.leftovers():
+            os.close(fd)
         return error
 
     def close(self) -> None:

@@ -187,7 +187,7 @@ class Session:
             if scheme != "qemu":
                 raise NoConnect(name, domain=Domain.NONE)
             if whole not in ("qemu:///system", "qemu:///session", self._default_uri):
-                raise InternalError(f"unexpected QEMU URI path '{path}', try {self._default_uri}")
+                raise InternalError(f"unexpected qemu URI path '{path}', try {self._default_uri}", domain=Domain.NONE)
             self._uri = whole
         else:
             self._uri = self._default_uri

@@ -162,7 +162,7 @@ def test_calls_before_open_and_second_open(door: Door) -> None:
         error = client.call("connect_open", name="qemu:///elsewhere", flags=0)
         assert (error.code, error.message) == (
             1,
-            "internal error: unexpected QEMU URI path '/elsewhere', try qemu:///system",
+            "internal error: unexpected qemu URI path '/elsewhere', try qemu:///system",
         )
         assert client.call("connect_open", name=None, flags=64) is None
         error = client.call("connect_open", name="qemu:///system", flags=0)
