@@ -37,15 +37,15 @@ class Vcpu(Element, tag="vcpu"):
     """How many processors; ``current`` of them plugged in."""
 
     placement: str | None = Attr("placement", Choice("static", "auto"))
-    cpuset: str | None = Attr("cpuset", alias=("cpuset",))
+    cpuset: str | None = Attr("cpuset")
     current: int | None = Attr("current", UInt)
-    value: int | None = Content(UInt, key="maxvcpus", alias=("vcpus",))
+    value: int | None = Content(UInt)
 
 
 class OsType(Element, tag="type"):
     arch: str | None = Attr("arch", alias=("arch",))
     machine: str | None = Attr("machine", alias=("machine",))
-    value: str | None = Content(alias=("os_type",))
+    value: str | None = Content(key="os_type")
 
 
 class BootDevice(Element, tag="boot"):
@@ -53,29 +53,40 @@ class BootDevice(Element, tag="boot"):
 
 
 class BootMenu(Element, tag="bootmenu"):
-    enable: bool | None = Attr("enable", Bool)
+    enable: bool | None = Attr("enable", Bool, alias=("menu",))
     timeout: int | None = Attr("timeout", UInt)
 
 
 class Bios(Element, tag="bios"):
-    use_serial: bool | None = Attr("useserial", Bool)
-    reboot_timeout: int | None = Attr("rebootTimeout", Int(-1, 65535))
+    use_serial: bool | None = Attr("useserial", Bool, alias=("useserial",))
+    reboot_timeout: int | None = Attr("rebootTimeout", Int(-1, 65535), alias=("rebootTimeout",))
 
 
 class Loader(Element, tag="loader"):
-    readonly: bool | None = Attr("readonly", Bool)
-    secure: bool | None = Attr("secure", Bool)
-    type: str | None = Attr("type", Choice("rom", "pflash"))
+    readonly: bool | None = Attr("readonly", Bool, alias=("loader_ro",))
+    secure: bool | None = Attr("secure", Bool, alias=("loader_secure",))
+    type: str | None = Attr("type", Choice("rom", "pflash"), alias=("loader_type",))
     path: str | None = Content()
 
 
 class Nvram(Element, tag="nvram"):
-    template: str | None = Attr("template")
+    template: str | None = Attr("template", alias=("nvram_template",))
     path: str | None = Content()
 
 
 class Smbios(Element, tag="smbios"):
-    mode: str | None = Attr("mode", Choice("emulate", "host", "sysinfo"))
+    mode: str | None = Attr("mode", Choice("emulate", "host", "sysinfo"), alias=("smbios_mode",))
+
+
+class FirmwareFeature(Element, tag="feature"):
+    enabled: bool | None = Attr("enabled", Bool)
+    name: str | None = Attr("name", required=True)
+
+
+class Firmware(Element, tag="firmware"):
+    """What the firmware that is chosen must have."""
+
+    features: list[FirmwareFeature] = Children(FirmwareFeature)
 
 
 class Os(Element, tag="os"):
@@ -83,7 +94,7 @@ class Os(Element, tag="os"):
 
     firmware: str | None = Attr("firmware", Choice("bios", "efi"))
     type: OsType | None = Child(OsType)
-    firmware_features: object = Raw("firmware")
+    firmware_features: Firmware | None = Child(Firmware)
     loader: Loader | None = Child(Loader)
     nvram: Nvram | None = Child(Nvram)
     kernel: str | None = Text("kernel", alias=("kernel",))
@@ -104,7 +115,59 @@ class State(Element):
 
 
 class Apic(Element, tag="apic"):
-    eoi: bool | None = Attr("eoi", OnOff)
+    eoi: bool | None = Attr("eoi", OnOff, alias=("eoi",))
+
+
+class Spinlocks(State):
+    retries: int | None = Attr("retries", UInt)
+
+
+class SyntheticTimer(State):
+    direct: State | None = Child(State, "direct")
+
+
+class TlbFlush(State):
+    direct: State | None = Child(State, "direct")
+    extended: State | None = Child(State, "extended")
+
+
+class VendorId(State):
+    value: str | None = Attr("value")
+
+
+class Hyperv(Element, tag="hyperv"):
+    """Enlightenments: what Windows finds on Hyper-V."""
+
+    mode: str | None = Attr("mode", Choice("custom", "passthrough"))
+    relaxed: State | None = Child(State, "relaxed")
+    vapic: State | None = Child(State, "vapic")
+    spinlocks: Spinlocks | None = Child(Spinlocks, "spinlocks")
+    vpindex: State | None = Child(State, "vpindex")
+    runtime: State | None = Child(State, "runtime")
+    synic: State | None = Child(State, "synic")
+    stimer: SyntheticTimer | None = Child(SyntheticTimer, "stimer")
+    reset: State | None = Child(State, "reset")
+    vendor_id: VendorId | None = Child(VendorId, "vendor_id")
+    frequencies: State | None = Child(State, "frequencies")
+    reenlightenment: State | None = Child(State, "reenlightenment")
+    tlbflush: TlbFlush | None = Child(TlbFlush, "tlbflush")
+    ipi: State | None = Child(State, "ipi")
+    evmcs: State | None = Child(State, "evmcs")
+    avic: State | None = Child(State, "avic")
+    emsr_bitmap: State | None = Child(State, "emsr_bitmap")
+    xmm_input: State | None = Child(State, "xmm_input")
+
+
+class KvmFeatures(Element, tag="kvm"):
+    """What KVM shows of itself."""
+
+    hidden: State | None = Child(State, "hidden")
+    hint_dedicated: State | None = Child(State, "hint-dedicated")
+    poll_control: State | None = Child(State, "poll-control")
+
+
+class Gic(Element, tag="gic"):
+    version: str | None = Attr("version", alias=("gic_version",))
 
 
 class Features(Element, tag="features"):
@@ -115,14 +178,14 @@ class Features(Element, tag="features"):
     pae: bool = Flag("pae")
     hap: object = Raw("hap")
     privnet: bool = Flag("privnet")
-    hyperv: object = Raw("hyperv")
-    kvm: object = Raw("kvm")
+    hyperv: Hyperv | None = Child(Hyperv)
+    kvm: KvmFeatures | None = Child(KvmFeatures)
     xen: object = Raw("xen")
-    pvspinlock: object = Raw("pvspinlock")
+    pvspinlock: State | None = Child(State, "pvspinlock")
     pmu: State | None = Child(State, "pmu")
     vmport: State | None = Child(State, "vmport")
-    gic: object = Raw("gic")
-    smm: object = Raw("smm")
+    gic: Gic | None = Child(Gic)
+    smm: State | None = Child(State, "smm")
 
 
 class CpuModel(Element, tag="model"):
@@ -187,8 +250,8 @@ class PmState(Element):
 
 
 class Pm(Element, tag="pm"):
-    suspend_to_mem: PmState | None = Child(PmState, "suspend-to-mem")
-    suspend_to_disk: PmState | None = Child(PmState, "suspend-to-disk")
+    suspend_to_mem: PmState | None = Child(PmState, "suspend-to-mem", key="suspend_to_mem")
+    suspend_to_disk: PmState | None = Child(PmState, "suspend-to-disk", key="suspend_to_disk")
 
 
 class Resource(Element, tag="resource"):

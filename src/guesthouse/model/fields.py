@@ -300,7 +300,7 @@ class Element:
     def parse(cls, node: Any) -> Self:
         """The lxml element ``node``. Raises XMLError where its tag or a value is wrong."""
         if node.tag != cls.TAG:
-            raise XMLError(f"unexpected root element <{node.tag}>, expecting <{cls.TAG}>")
+            raise XMLError(f"expecting root element of '{cls.TAG}', not '{node.tag}'")
         try:
             return cls._parse(node)
         except BadValue as bad:
@@ -321,7 +321,7 @@ class Element:
             try:
                 fields[spec.name] = spec.kind.parse(text)
             except (ValueError, KeyError):
-                bad = BadValue(f"Invalid value for attribute '{tag}' in element '{node.tag}': '{text}'")
+                bad = BadValue(f"Invalid value for attribute '{tag}' in element '{node.tag}': '{text}'.")
                 bad.expected = spec.kind.expected
                 bad.path.append(f"@{tag}")
                 raise bad from None

@@ -67,7 +67,7 @@ class PlainAddress(Element, tag="address"):
 class Boot(Element, tag="boot"):
     """A device's place in the boot order."""
 
-    order: int | None = Attr("order", UInt, key="boot_order")
+    order: int | None = Attr("order", UInt, alias=("boot_order",))
     loadparm: str | None = Attr("loadparm")
 
 

@@ -22,14 +22,16 @@ BUSES = ("ide", "fdc", "scsi", "virtio", "xen", "usb", "uml", "sata", "sd", "non
 
 
 class DiskDriver(Element, tag="driver"):
-    name: str | None = Attr("name")
-    type: str | None = Attr("type", alias=("format",))
+    name: str | None = Attr("name", alias=("driver_name",))
+    type: str | None = Attr("type", alias=("driver_type",))
     cache: str | None = Attr(
         "cache",
         Choice("default", "none", "writethrough", "writeback", "directsync", "unsafe"),
         alias=("cache",),
     )
-    error_policy: str | None = Attr("error_policy", Choice("stop", "report", "ignore", "enospace"))
+    error_policy: str | None = Attr(
+        "error_policy", Choice("stop", "report", "ignore", "enospace"), alias=("error_policy",)
+    )
     rerror_policy: str | None = Attr("rerror_policy", Choice("stop", "report", "ignore"))
     io: str | None = Attr("io", Choice("native", "threads", "io_uring"), alias=("io",))
     ioeventfd: bool | None = Attr("ioeventfd", OnOff)
@@ -37,7 +39,7 @@ class DiskDriver(Element, tag="driver"):
     copy_on_read: bool | None = Attr("copy_on_read", OnOff)
     discard: str | None = Attr("discard", Choice("unmap", "ignore"), alias=("discard",))
     iothread: int | None = Attr("iothread", UInt)
-    detect_zeroes: str | None = Attr("detect_zeroes", Choice("on", "off", "unmap"))
+    detect_zeroes: str | None = Attr("detect_zeroes", Choice("on", "off", "unmap"), alias=("detect_zeroes",))
     queues: int | None = Attr("queues", UInt)
     queue_size: int | None = Attr("queue_size", UInt)
     discard_no_unref: bool | None = Attr("discard_no_unref", OnOff)
@@ -49,12 +51,14 @@ class DiskSource(Element, tag="source"):
     file: str | None = Attr("file", alias=("path",))
     dev: str | None = Attr("dev")
     dir: str | None = Attr("dir")
-    protocol: str | None = Attr("protocol")
-    name: str | None = Attr("name")
-    pool: str | None = Attr("pool", alias=("source.pool",))
-    volume: str | None = Attr("volume")
+    protocol: str | None = Attr("protocol", alias=("source_protocol",))
+    name: str | None = Attr("name", alias=("source_name",))
+    pool: str | None = Attr("pool", alias=("source_pool",))
+    volume: str | None = Attr("volume", alias=("source_volume",))
     mode: str | None = Attr("mode")
-    startup_policy: str | None = Attr("startupPolicy", Choice("mandatory", "requisite", "optional"))
+    startup_policy: str | None = Attr(
+        "startupPolicy", Choice("mandatory", "requisite", "optional"), alias=("startup_policy",)
+    )
     index: int | None = Attr("index", UInt)
     seclabels: list[DeviceSeclabel] = Children(DeviceSeclabel)
 
@@ -74,16 +78,16 @@ class BackingStore(Element, tag="backingStore"):
 
 
 class DiskTarget(Element, tag="target"):
-    dev: str | None = Attr("dev")
+    dev: str | None = Attr("dev", alias=("target",))
     bus: str | None = Attr("bus", Choice(*BUSES), alias=("bus",))
     tray: str | None = Attr("tray", Choice("open", "closed"))
-    removable: bool | None = Attr("removable", OnOff)
-    rotation_rate: int | None = Attr("rotation_rate", UInt)
+    removable: bool | None = Attr("removable", OnOff, alias=("removable",))
+    rotation_rate: int | None = Attr("rotation_rate", UInt, alias=("rotation_rate",))
 
 
 class BlockIo(Element, tag="blockio"):
-    logical_block_size: int | None = Attr("logical_block_size", UInt)
-    physical_block_size: int | None = Attr("physical_block_size", UInt)
+    logical_block_size: int | None = Attr("logical_block_size", UInt, alias=("logical_block_size",))
+    physical_block_size: int | None = Attr("physical_block_size", UInt, alias=("physical_block_size",))
 
 
 class IoTuneValue(Element):
@@ -98,7 +102,7 @@ class Disk(Element, tag="disk"):
     model: str | None = Attr("model")
     raw_io: bool | None = Attr("rawio", Bool)
     sgio: str | None = Attr("sgio")
-    snapshot: str | None = Attr("snapshot")
+    snapshot: str | None = Attr("snapshot", alias=("snapshot_policy",))
     driver: DiskDriver | None = Child(DiskDriver)
     auth: object = Raw("auth")
     source: DiskSource | None = Child(DiskSource)

@@ -8,9 +8,40 @@ from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element
 
 class Listen(Element, tag="listen"):
     type: str | None = Attr("type", Choice("none", "address", "network", "socket"))
-    address: str | None = Attr("address", alias=("listen",))
+    address: str | None = Attr("address")
     network: str | None = Attr("network")
     socket: str | None = Attr("socket")
+
+
+class Image(Element, tag="image"):
+    """How spice compresses pictures."""
+
+    compression: str | None = Attr(
+        "compression",
+        Choice("auto_glz", "auto_lz", "quic", "glz", "lz", "off"),
+        alias=("image_compression",),
+    )
+
+
+class Streaming(Element, tag="streaming"):
+    mode: str | None = Attr("mode", Choice("filter", "all", "off"), alias=("streaming_mode",))
+
+
+class Clipboard(Element, tag="clipboard"):
+    copypaste: bool | None = Attr("copypaste", Bool, alias=("clipboard_copypaste",))
+
+
+class Mouse(Element, tag="mouse"):
+    mode: str | None = Attr("mode", Choice("server", "client"), alias=("mouse_mode",))
+
+
+class FileTransfer(Element, tag="filetransfer"):
+    enable: bool | None = Attr("enable", Bool, alias=("filetransfer_enable",))
+
+
+class Gl(Element, tag="gl"):
+    enable: bool | None = Attr("enable", Bool, alias=("gl",))
+    rendernode: str | None = Attr("rendernode", alias=("rendernode",))
 
 
 class Graphics(Element, tag="graphics"):
@@ -22,7 +53,7 @@ class Graphics(Element, tag="graphics"):
     autoport: bool | None = Attr("autoport", Bool)
     websocket: int | None = Attr("websocket", Int)
     websocket_generated: str | None = Attr("websocketGenerated")
-    listen: str | None = Attr("listen", key="graphics.listen")
+    listen: str | None = Attr("listen")
     keymap: str | None = Attr("keymap")
     share_policy: str | None = Attr("sharePolicy")
     default_mode: str | None = Attr("defaultMode")
@@ -32,21 +63,21 @@ class Graphics(Element, tag="graphics"):
     xauth: str | None = Attr("xauth")
     fullscreen: str | None = Attr("fullscreen")
     passwd: str | None = Attr("passwd", Str, secret=True, alias=("password",))
-    passwd_valid_to: str | None = Attr("passwdValidTo")
+    passwd_valid_to: str | None = Attr("passwdValidTo", alias=("passwordValidTo",))
     connected: str | None = Attr("connected")
-    listens: list[Listen] = Children(Listen)
+    listens: list[Listen] = Children(Listen, key="listens")
     channels: object = Raw("channel")
-    image: object = Raw("image")
-    streaming: object = Raw("streaming")
-    clipboard: object = Raw("clipboard")
-    mouse: object = Raw("mouse")
-    filetransfer: object = Raw("filetransfer")
-    gl: object = Raw("gl")
+    image: Image | None = Child(Image)
+    streaming: Streaming | None = Child(Streaming)
+    clipboard: Clipboard | None = Child(Clipboard)
+    mouse: Mouse | None = Child(Mouse)
+    filetransfer: FileTransfer | None = Child(FileTransfer)
+    gl: Gl | None = Child(Gl)
 
 
 class Acceleration(Element, tag="acceleration"):
     accel2d: bool | None = Attr("accel2d", Bool)
-    accel3d: bool | None = Attr("accel3d", Bool)
+    accel3d: bool | None = Attr("accel3d", Bool, alias=("accel3d",))
     rendernode: str | None = Attr("rendernode")
 
 
@@ -64,11 +95,11 @@ class VideoModel(Element, tag="model"):
         default="vga",
         alias=("model",),
     )
-    ram: int | None = Attr("ram", UInt)
-    vram: int | None = Attr("vram", UInt)
-    vram64: int | None = Attr("vram64", UInt)
-    vgamem: int | None = Attr("vgamem", UInt)
-    heads: int | None = Attr("heads", UInt)
+    ram: int | None = Attr("ram", UInt, alias=("ram",))
+    vram: int | None = Attr("vram", UInt, alias=("vram",))
+    vram64: int | None = Attr("vram64", UInt, alias=("vram64",))
+    vgamem: int | None = Attr("vgamem", UInt, alias=("vgamem",))
+    heads: int | None = Attr("heads", UInt, alias=("heads",))
     primary: bool | None = Attr("primary", Bool)
     blob: str | None = Attr("blob")
     acceleration: Acceleration | None = Child(Acceleration)

@@ -25,9 +25,9 @@ class InterfaceSource(Element, tag="source"):
     portid: str | None = Attr("portid")
     bridge: str | None = Attr("bridge", alias=("bridge",))
     dev: str | None = Attr("dev")
-    mode: str | None = Attr("mode")
-    type: str | None = Attr("type")
-    path: str | None = Attr("path")
+    mode: str | None = Attr("mode", alias=("source_mode",))
+    type: str | None = Attr("type", alias=("source_type",))
+    path: str | None = Attr("path", alias=("source_path",))
 
 
 class InterfaceTarget(Element, tag="target"):
@@ -42,17 +42,17 @@ class Model(Element, tag="model"):
 
 
 class InterfaceDriver(Element, tag="driver"):
-    name: str | None = Attr("name", Choice("qemu", "vhost"))
+    name: str | None = Attr("name", Choice("qemu", "vhost"), alias=("driver_name",))
     txmode: str | None = Attr("txmode")
     ioeventfd: bool | None = Attr("ioeventfd", OnOff)
     event_idx: bool | None = Attr("event_idx", OnOff)
-    queues: int | None = Attr("queues", UInt)
+    queues: int | None = Attr("queues", UInt, alias=("driver_queues",))
     rx_queue_size: int | None = Attr("rx_queue_size", UInt)
     tx_queue_size: int | None = Attr("tx_queue_size", UInt)
 
 
 class Link(Element, tag="link"):
-    state: str | None = Attr("state", Choice("up", "down"))
+    state: str | None = Attr("state", Choice("up", "down"), alias=("link_state",))
 
 
 class Mtu(Element, tag="mtu"):
@@ -67,8 +67,8 @@ class InterfaceBackend(Element, tag="backend"):
 
 class InterfaceRom(Element, tag="rom"):
     enabled: bool | None = Attr("enabled", Bool)
-    bar: bool | None = Attr("bar", OnOff)
-    file: str | None = Attr("file")
+    bar: bool | None = Attr("bar", OnOff, alias=("rom_bar",))
+    file: str | None = Attr("file", alias=("rom_file",))
 
 
 class IpAddress(Element, tag="ip"):

@@ -42,7 +42,7 @@ class Controller(Element, tag="controller"):
         default="scsi",
     )
     index: int | None = Attr("index", UInt)
-    model: str | None = Attr("model", alias=("model",))
+    model: str | None = Attr("model")
     ports: int | None = Attr("ports", UInt)
     vectors: int | None = Attr("vectors", Int)
     driver: ControllerDriver | None = Child(ControllerDriver)
