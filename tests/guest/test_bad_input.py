@@ -75,7 +75,7 @@ def nothing_is_left(daemon: Guesthoused, conn: client.Connect, name: str) -> Non
         ("", errors.XMLDetail, r"\(domain_definition\)"),
         ("<domain", errors.XMLDetail, r"\(domain_definition\):1: "),
         ("<domain type='qemu'><name>x</domain>", errors.XMLDetail, "Opening and ending tag mismatch"),
-        ("<network/>", errors.XMLError, "unexpected root element <network>, expecting <domain>"),
+        ("<network/>", errors.XMLError, "expecting root element of 'domain', not 'network'"),
         ("<domain type='qemu'/>", errors.GuesthouseError, "."),
         (xml(1).replace("<memory unit='MiB'>64", "<memory unit='MiB'>lots"), errors.XMLError, r"'lots'.*memory"),
         (xml(1).replace("'MiB'", "'parsec'"), errors.XMLError, "parsec"),

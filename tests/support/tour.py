@@ -498,6 +498,12 @@ _NOISE = [
     (r"(CPU frequency:\s+)\d+ MHz", r"\1N MHz"),
     (r"<(allocation|available) unit='bytes'>\d+</\1>", r"<\1>N</\1>"),  # both pools share a disk that others fill
     (r"((?:Allocation|Available):\s+)[\d.]+( \w+)?", r"\1N"),
+    # what we say beyond libvirt's text: where a wrong value stands and what was expected, or what to do
+    (r"(?m) \(at [^)\n]*; expected [^)\n]*\)$", ""),
+    (r"\nmake the bridge first \([^\n]*", ""),
+    # libvirtd compares a running guest's processor with its own table of models, and lists what QEMU added; we do not
+    (r"(<cpu mode='custom' match='exact' check=)'(full|none)'", r"\1'CHECK'"),
+    (r"\n *<feature policy='require' name='(hypervisor|lahf_lm)'/>", ""),
     # ids that each daemon makes up by itself; the tour's own begin with 6c2d9a3e
     (r"\b(?!6c2d9a3e)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
 ]
