@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 CLIENT = Path(__file__).parents[2] / "src" / "guesthouse" / "client"
-# written twice, for each kind of I/O: everything else about the client is declared once
 MODULES = ("connect", "objects")
-BY_HAND = {"link"}
+# where the names of client/link.py are that are written twice, for each kind of I/O
+BY_HAND = {"Session": "guesthouse.client.aio.session", "Stream": "guesthouse.client.aio.stream"}
 _SKIPPED = {"connect", "_READONLY"}  # opening a connection is I/O, too
 _UNUSED = {"guesthouse.client.uri", "transport", "Link"}
 _SEEDS = {"call", "start", "register_event"}
@@ -90,6 +90,9 @@ def converted(name: str, names: set[str]) -> ast.Module:
                 _redirect(found)
         if isinstance(node, ast.ImportFrom) and (node.module in _UNUSED or not node.names):
             continue
+        if isinstance(node, ast.ImportFrom) and node.module == "guesthouse.client.link":
+            body.extend(_by_hand(node))
+            continue
         if isinstance(node, ast.ClassDef):
             node.body = [_method(item, names) for item in node.body]
         body.append(node)
@@ -98,11 +101,19 @@ def converted(name: str, names: set[str]) -> ast.Module:
 
 
 def _redirect(node: ast.ImportFrom) -> None:
-    """Imports of the modules that have an asyncio twin go there; what is not used there goes away."""
+    """Imports of what has an asyncio twin go there; what is not used there goes away."""
     package, _, module = (node.module or "").rpartition(".")
     node.names = [alias for alias in node.names if alias.name not in _UNUSED]
-    if package == "guesthouse.client" and module in {*MODULES, *BY_HAND}:
+    if package == "guesthouse.client" and module in MODULES:
         node.module = f"{package}.aio.{module}"
+
+
+def _by_hand(node: ast.ImportFrom) -> list[ast.stmt]:
+    """An import from client/link.py, as one from where each name is."""
+    homes: dict[str, list[ast.alias]] = {}
+    for alias in node.names:
+        homes.setdefault(BY_HAND.get(alias.name, "guesthouse.client.link"), []).append(alias)
+    return [ast.ImportFrom(home, names, 0) for home, names in sorted(homes.items())]
 
 
 def _method(item: ast.stmt, names: set[str]) -> ast.stmt:

@@ -14,8 +14,9 @@ from typing import Any
 
 from guesthouse.client import transport
 from guesthouse.client.aio.connect import Connect
-from guesthouse.client.aio.link import Events, Stream
 from guesthouse.client.aio.objects import Domain, Network, StoragePool, StorageVol
+from guesthouse.client.aio.session import Events
+from guesthouse.client.aio.stream import Stream
 from guesthouse.client.link import ConnectionLost
 from guesthouse.client.uri import Target, parse
 

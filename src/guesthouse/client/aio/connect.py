@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from guesthouse.client.aio.link import EventCallback, Session
 from guesthouse.client.aio.objects import Domain, Network, StoragePool, StorageVol
+from guesthouse.client.aio.session import Session
+from guesthouse.client.link import EventCallback
 
 
 class Connect(Session):

@@ -1,4 +1,4 @@
-"""An asyncio connection to a daemon: many calls under way, events and streams over one socket."""
+"""The socket of an asyncio connection to a daemon: many calls under way, events and streams over it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from guesthouse.client.link import AUTH_NONE, AUTH_POLKIT, Callbacks, ConnectionLost, EventCallback
-from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, OperationFailed, RPCError
+from guesthouse.client.link import AUTH_NONE, AUTH_POLKIT, ConnectionLost
+from guesthouse.errors import AuthFailed, GuesthouseError, RPCError
 from guesthouse.wire import connection as wire
 from guesthouse.wire.procedures import BY_NAME
+
+if TYPE_CHECKING:
+    from guesthouse.client.aio.stream import Stream
 
 _CHUNK = 1 << 18
 _HIGH_WATER = 1 << 20  # bytes that wait for the daemon above which a stream's sender waits
 _STREAM_HIGH = 4 << 20  # bytes that wait for a stream's reader above which the socket is left alone
-_EVENTS_MAX = 10_000
 _KEEPALIVE = 10  # the feature's number
-_LEAVE_TIMEOUT = 5.0
-
-__all__ = ["ConnectionLost", "EventCallback", "Events", "Link", "Session", "Stream"]
 
 Where = tuple[int, int, int]
 Waiter = asyncio.Future[Any]
@@ -226,7 +225,7 @@ class Link:
         if self._backlog <= _HIGH_WATER:
             drainers, self._drainers = self._drainers, []
             for future in drainers:
-                _wake(future)
+                wake(future)
 
     async def drained(self) -> None:
         """Wait until little waits for the daemon."""
@@ -313,7 +312,7 @@ class Link:
         self.lose("client socket is closed")
 
 
-def _wake(future: Waiter) -> None:
+def wake(future: Waiter) -> None:
     if not future.done():
         future.set_result(None)
 
@@ -321,277 +320,3 @@ def _wake(future: Waiter) -> None:
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-class Stream:
-    """Data that flows beside calls: a console, a screenshot, a volume's content. Ends with finish or abort.
-
-    One task may read while another sends. As a context manager it finishes at the end, or aborts at an exception; to
-    iterate over it reads to the end of the data.
-    """
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._where: Where | None = None
-        self._inbox: deque[bytes | int] = deque()  # data, or the length of a hole
-        self._eof = False
-        self._finished = False
-        self._ignore = False
-        self._error: GuesthouseError | None = None
-        self._waiters: list[Waiter] = []
-        #: bytes that have arrived and were not read
-        self.unread = 0
-
-    async def start(self, name: str, /, **args: Any) -> Any:
-        """Open the stream by the procedure ``name``; returns its result. Raises the daemon's error."""
-        self._where, value = await self._link.open_stream(self, name, **args)
-        return value
-
-    def packet(self, packet: wire.StreamPacket) -> None:
-        """What has arrived for this stream."""
-        if packet.status == wire.ERROR:
-            self._error = packet.error or InternalError("stream aborted by the server", domain=Domain.STREAMS)
-            self._link.drop_stream((packet.program, packet.number, packet.serial))
-        elif packet.status == wire.OK:
-            self._eof = self._finished = True
-        elif not packet.hole and not packet.data:
-            self._eof = True
-        elif not self._ignore:
-            self._inbox.append(packet.hole or packet.data)
-            self.unread += len(packet.data)
-        waiters, self._waiters = self._waiters, []
-        for future in waiters:
-            _wake(future)
-
-    async def recv(self, limit: int) -> bytes:
-        """Up to ``limit`` bytes, at least one; b"" at the end of the data. Raises the daemon's error if it ended the
-        stream by one. Holes read as zeros."""
-        if not await self._fill():
-            return b""
-        first = self._inbox.popleft()
-        if isinstance(first, int):
-            if first > limit:
-                self._inbox.appendleft(first - limit)
-            return bytes(min(first, limit))
-        if len(first) > limit:
-            self._inbox.appendleft(first[limit:])
-            first = first[:limit]
-        self.unread -= len(first)
-        self._link.pace()
-        return first
-
-    async def recv_hole(self) -> int:
-        """The length of the hole that comes next, which is then behind; 0 where data or the end comes next."""
-        if await self._fill() and isinstance(self._inbox[0], int):
-            return int(self._inbox.popleft())
-        return 0
-
-    async def _fill(self) -> bool:
-        """Wait for data or a hole; False at the end."""
-        while not self._inbox:
-            self._check()
-            if self._eof:
-                return False
-            await self._news()
-        return True
-
-    async def send_hole(self, length: int) -> None:
-        """Send a hole, on a stream that was opened for it. Raises the daemon's error if it ended the stream."""
-        self._link.send(wire.stream_hole(self._open(), length))
-        await self._link.drained()
-
-    async def send(self, data: bytes) -> None:
-        """Send all of ``data``, no faster than the daemon takes it. Raises its error if it ended the stream meanwhile;
-        where this is cancelled a part of ``data`` may have been sent."""
-        if not data:
-            return  # no data at all would mean its end
-        for packet in wire.stream_data(self._open(), data):
-            self._open()
-            self._link.send(packet)
-            await self._link.drained()
-
-    async def finish(self) -> None:
-        """End the stream in order and wait for the daemon's word that all has arrived. Raises its error."""
-        where = self._open()
-        self._ignore = True
-        self._inbox.clear()
-        self.unread = 0
-        try:
-            self._link.send(wire.stream_finish(where))
-            while not self._finished:
-                self._check()
-                await self._news()
-        finally:
-            self._link.drop_stream(where)
-            self._where = None
-
-    async def abort(self) -> None:
-        """End the stream by force; what was sent may be lost. No error where it has ended already."""
-        if self._where is not None:
-            where, self._where = self._where, None
-            if self._error is None:
-                self._link.abort_stream(where)
-            self._eof = True
-            waiters, self._waiters = self._waiters, []
-            for future in waiters:
-                _wake(future)
-
-    async def _news(self) -> None:
-        future = self._link.waiter()
-        self._waiters.append(future)
-        await self._link.hunger(future)
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
-        self._link.check()
-
-    def _open(self) -> Where:
-        self._check()
-        if self._where is None:
-            raise InternalError("stream is not open", domain=Domain.STREAMS)
-        return self._where
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        if kind is None and self._where is not None:
-            await self.finish()
-        else:
-            await self.abort()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while data := await self.recv(_CHUNK):
-            yield data
-
-
-class Session:
-    """What every connection has, whatever is asked over it: calls by name, streams, events, an end."""
-
-    def __init__(self, sock: socket.socket, uri: str) -> None:
-        self._link = Link(sock, self._event)
-        self._uri = uri
-        self._registering = asyncio.Lock()
-        self.callbacks = Callbacks()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def call(self, name: str, /, **args: Any) -> Any:
-        """Any procedure by its name in the table; returns its result record. Raises the daemon's error."""
-        return await self._link.call(name, **args)
-
-    @property
-    def lost(self) -> bool:
-        """Whether the daemon is gone or the connection was closed."""
-        return self._link.lost
-
-    async def close(self) -> None:
-        """Take leave and close; never raises, the daemon may be gone. What still waits gets ConnectionLost."""
-        try:
-            await asyncio.wait_for(self._link.call("connect_close"), _LEAVE_TIMEOUT)
-        except Exception:
-            pass
-        finally:
-            self._link.close()
-
-    async def open(self, name: str, flags: int, keepalive_interval: float, keepalive_count: int) -> None:
-        """Authenticate and open the daemon's driver ``name``; keepalive where the interval is not 0."""
-        await self._link.authenticate()
-        if keepalive_interval > 0:
-            await self._link.start_keepalive(keepalive_interval, keepalive_count)
-        await self._link.call("connect_open", name=name, flags=flags)
-
-    def abandon(self) -> None:
-        """Close without a word."""
-        self._link.close()
-
-    def new_stream(self) -> Stream:
-        return Stream(self._link)
-
-    def get_uri(self) -> str:
-        """The URI of this connection, as it was given."""
-        return self._uri
-
-    async def register_event(self, scope: str, event_id: int, ref: Any, callback: EventCallback) -> int:
-        """Have ``callback(message)`` called with each event's record; returns a number for
-        :meth:`event_deregister_any`. ``ref`` limits it to one object, None means all."""
-        key = self.callbacks.key(scope, event_id, ref)
-        async with self._registering:
-            number = self.callbacks.number(key)
-            if number is None:
-                procedure = self.callbacks.procedure(scope, "register")
-                number = (await self.call(procedure, **self.callbacks.arguments(scope, event_id, ref))).callbackID
-            return self.callbacks.add(key, number, callback)
-
-    async def event_deregister_any(self, number: int) -> None:
-        """End the registration ``number``, of whatever kind it is."""
-        async with self._registering:
-            if found := self.callbacks.remove(number):
-                await self.call(found[0], callbackID=found[1])
-
-    def events(self, scope: str, event_id: int, ref: Any = None, *, limit: int = _EVENTS_MAX) -> Events:
-        """The events ``event_id`` of a ``scope`` ("domain", "network", "storage_pool"), of ``ref`` alone or of all,
-        to iterate over inside ``async with``."""
-        return Events(self, self._link, scope, event_id, ref, limit)
-
-    def _event(self, message: wire.Message) -> None:
-        for callback in self.callbacks.find(message):
-            try:
-                callback(message.value)
-            except Exception as error:
-                context = {"message": f"the callback of {message.row.name} failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-
-
-class Events:
-    """An event registration as an asynchronous iterator over the events' records; ends with its ``async with``.
-
-    Raises ConnectionLost when the connection is lost, and OperationFailed where more than ``limit`` events waited:
-    those after them were not kept.
-    """
-
-    def __init__(self, session: Session, link: Link, scope: str, event_id: int, ref: Any, limit: int) -> None:
-        Callbacks.key(scope, event_id, ref)
-        self._session = session
-        self._link = link
-        self._what = (scope, event_id, ref)
-        self._limit = limit
-        self._queue: deque[Any] = deque()
-        self._missed = False
-        self._waiter: Waiter | None = None
-        self._number = -1
-
-    async def __aenter__(self) -> Self:
-        self._number = await self._session.register_event(*self._what, self._put)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            await self._session.event_deregister_any(self._number)
-        except ConnectionLost:
-            pass
-
-    def _put(self, value: Any) -> None:
-        if len(self._queue) >= self._limit:
-            self._missed = True
-        else:
-            self._queue.append(value)
-        if self._waiter is not None:
-            _wake(self._waiter)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        while not self._queue:
-            if self._missed:
-                raise OperationFailed(f"more than {self._limit} events waited, some were lost", domain=Domain.EVENT)
-            self._link.check()
-            self._waiter = self._link.waiter()
-            await self._waiter
-        return self._queue.popleft()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from guesthouse.client.aio.link import Stream
+from guesthouse.client.aio.stream import Stream
 
 if TYPE_CHECKING:
     from guesthouse.client.aio.connect import Connect
