@@ -32,6 +32,8 @@ _LIFECYCLE = (
     ("PMSuspended", ("Memory", "Disk")),
     ("Crashed", ("Panicked", "Crashloaded")),
 )
+# what newer daemons may send; the words for it differ, as libvirt has them
+_UNSUPPORTED = "unsupported value"
 _WATCHDOG = ("none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi")
 _IO_ERROR = ("none", "pause", "report")
 _PHASES = ("connect", "initialize", "disconnect")
@@ -40,7 +42,7 @@ _BLOCK_JOBS = ("Unknown job", "Block Pull", "Block Copy", "Block Commit", "Activ
 _BLOCK_STATUS = ("completed", "failed", "canceled", "ready")
 _DISK_CHANGES = ("changed", "dropped")
 _TRAY_CHANGES = ("opened", "closed")
-_AGENT_STATES = ("unsupported value", "connected", "disconnected")
+_AGENT_STATES = (_UNSUPPORTED, "connected", "disconnected")
 _AGENT_REASONS = ("unknown", "domain started", "channel event")
 _METADATA = ("description", "title", "element")
 _RECIPIENTS = ("hypervisor", "guest")
@@ -53,9 +55,13 @@ def _null(text: Any) -> str:
 
 
 def _params(params: Any) -> str:
-    from guesthouse.cli.virsh.domain_stats import param_text
+    return "".join(f"\n\t{param.field}: {_value(param)}" for param in params)
 
-    return "".join(f"\n\t{param.field}: {param_text(param)}" for param in params)
+
+def _value(param: Any) -> str:
+    if param.kind == "boolean":
+        return "1" if param.value else "0"
+    return f"{param.value:g}" if param.kind == "double" else str(param.value)
 
 
 def _lifecycle(event: Any) -> str:
@@ -74,11 +80,12 @@ def _graphics(event: Any) -> str:
 
 
 def _memory_failure(event: Any) -> str:
-    text = f":\nrecipient: {word(_RECIPIENTS, event.recipient)}\naction: {word(_FAILURE_ACTIONS, event.action)}"
-    if event.flags:
-        required, recursive = int(event.flags & _ACTION_REQUIRED > 0), int(event.flags & _RECURSIVE > 0)
-        text += f"\nflags:\n\taction required: {required}\n\trecursive: {recursive}"
-    return text
+    recipient = word(_RECIPIENTS, event.recipient, _UNSUPPORTED)
+    action = word(_FAILURE_ACTIONS, event.action, _UNSUPPORTED)
+    required, recursive = int(event.flags & _ACTION_REQUIRED > 0), int(event.flags & _RECURSIVE > 0)
+    return (
+        f":\nrecipient: {recipient}\naction: {action}\nflags:\n\taction required: {required}\n\trecursive: {recursive}"
+    )
 
 
 def _plain(event: Any) -> str:
@@ -91,7 +98,7 @@ def _io_error(event: Any) -> str:
 
 def _block_job(path: str) -> Callable[[Any], str]:
     def describe(event: Any) -> str:
-        return f": {word(_BLOCK_JOBS, event.type)} for {getattr(event, path)} {word(_BLOCK_STATUS, event.status)}"
+        return f": {word(_BLOCK_JOBS, event.type, _BLOCK_JOBS[0])} for {getattr(event, path)} {word(_BLOCK_STATUS, event.status)}"
 
     return describe
 
@@ -128,13 +135,15 @@ _KINDS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("tunable", lambda event: f":{_params(event.params)}"),
     (
         "agent-lifecycle",
-        lambda event: f": state: '{word(_AGENT_STATES, event.state)}' reason: '{word(_AGENT_REASONS, event.reason)}'",
+        lambda event: (
+            f": state: '{word(_AGENT_STATES, event.state, _UNSUPPORTED)}' reason: '{word(_AGENT_REASONS, event.reason, _UNSUPPORTED)}'"
+        ),
     ),
     ("device-added", _alias),
     ("migration-iteration", lambda event: f": iteration: '{event.iteration}'"),
     ("job-completed", lambda event: f":{_params(event.params)}"),
     ("device-removal-failed", _alias),
-    ("metadata-change", lambda event: f": type {word(_METADATA, event.type)}, uri {_null(event.nsuri)}"),
+    ("metadata-change", lambda event: f": type {word(_METADATA, event.type, _UNSUPPORTED)}, uri {_null(event.nsuri)}"),
     ("block-threshold", lambda event: f": dev: {event.dev}({_null(event.path)}) {event.threshold} {event.excess}"),
     ("memory-failure", _memory_failure),
     ("memory-device-size-change", lambda event: f":\nalias: {event.alias}\nsize: {event.size}"),

@@ -30,9 +30,9 @@ def options(kinds: Iterable[str], *, every: bool = False) -> tuple[Option, ...]:
     )
 
 
-def word(words: tuple[str, ...], index: int) -> str:
+def word(words: tuple[str, ...], index: int, otherwise: str = "unknown") -> str:
     """The word for a number of an event."""
-    return words[index] if 0 <= index < len(words) else "unknown"
+    return words[index] if 0 <= index < len(words) else otherwise
 
 
 def kind_id(given: Given, kinds: list[str]) -> int | None:
