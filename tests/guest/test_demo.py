@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,21 @@ TABLE = [" Id   Name   State", "----------------------", " 1    demo   running"]
 
 
 class Demo:
-    """A run of ``guest demo`` whose temporary folder is in ``folder``."""
+    """A run of ``guest demo`` on a host with networks of its own (a namespace, so that nobody else changes them); its
+    temporary folder is in ``folder``."""
 
-    def __init__(self, folder: Path, *prefix: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        host: namespaces.Namespace,
+        folder: Path,
+        *prefix: str,
+        env: dict[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.host = host
         self.folder = folder
-        self.before = traces()
-        argv = [*prefix, str(BIN / "guest"), "demo"]
+        self.before = self.traces()
+        argv = host.command([*prefix, str(BIN / "guest"), "demo", *options])
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -56,21 +65,19 @@ class Demo:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    def traces(self) -> set[str]:
+        """What a demonstration could leave on its host, but for processes: links, firewall tables, users."""
+        links = self.host.run("ip", "-brief", "link").stdout.splitlines()
+        tables = self.host.run("nft", "list", "tables").stdout.splitlines()
+        return {line.split()[0] for line in links} | {*tables} | {*Path("/etc/passwd").read_text().splitlines()}
+
     def assert_nothing_left(self) -> None:
         deadline = time.monotonic() + 5
-        while (left := traces() - self.before) and time.monotonic() < deadline:
+        while (left := self.traces() - self.before) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not left
         assert list(self.folder.iterdir()) == []
         assert running(str(self.folder)) == []
-
-
-def traces() -> set[str]:
-    """What a demonstration could leave on the host: links, firewall tables, processes and users."""
-    links = {f"link {path.name}" for path in Path("/sys/class/net").iterdir()}
-    nft = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True)
-    users = {line.partition(":")[0] for line in Path("/etc/passwd").read_text().splitlines()}
-    return links | {f"nft {line}" for line in nft.stdout.splitlines()} | {f"user {name}" for name in users}
 
 
 def running(word: str) -> list[str]:
@@ -96,11 +103,20 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(folder: Path) -> Iterator[Callable[..., Demo]]:
+def host() -> Iterator[namespaces.Namespace]:
+    if os.geteuid() != 0:
+        pytest.skip("a host of its own needs root")
+    made = namespaces.Namespace()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(host: namespaces.Namespace, folder: Path) -> Iterator[Callable[..., Demo]]:
     made: list[Demo] = []
 
-    def make(*prefix: str, env: dict[str, str] | None = None) -> Demo:
-        made.append(Demo(folder, *prefix, env=env))
+    def make(*prefix: str, env: dict[str, str] | None = None, options: Sequence[str] = ()) -> Demo:
+        made.append(Demo(host, folder, *prefix, env=env, options=options))
         return made[-1]
 
     yield make
@@ -111,10 +127,6 @@ def start(folder: Path) -> Iterator[Callable[..., Demo]]:
             demo.process.stdout.close()
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
-
-
-@needs_root
 def test_the_whole_story(start: Callable[..., Demo]) -> None:
     demo = start()
     assert demo.finish() == 0, demo.text()
@@ -137,7 +149,6 @@ def test_the_whole_story(start: Callable[..., Demo]) -> None:
     demo.assert_nothing_left()
 
 
-@needs_root
 @pytest.mark.parametrize("word", ["host  ", "| [", "| guest ready"])
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
 def test_interrupted(start: Callable[..., Demo], word: str, number: signal.Signals, group: bool) -> None:
@@ -150,7 +161,6 @@ def test_interrupted(start: Callable[..., Demo], word: str, number: signal.Signa
     demo.assert_nothing_left()
 
 
-@needs_root
 def test_killed(start: Callable[..., Demo]) -> None:
     """Nothing runs on when it is killed; the folder alone stays, for nobody is left to remove it."""
     demo = start()
@@ -167,7 +177,6 @@ def test_killed(start: Callable[..., Demo]) -> None:
     demo.assert_nothing_left()
 
 
-@needs_root
 def test_without_namespaces(start: Callable[..., Demo]) -> None:
     """As in many containers: a session daemon, and QEMU's own network."""
     demo = start("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
@@ -176,7 +185,6 @@ def test_without_namespaces(start: Callable[..., Demo]) -> None:
     assert_ran_on_qemus_network(demo)
 
 
-@needs_root
 def test_without_root(start: Callable[..., Demo], folder: Path, tmp_path: Path) -> None:
     nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
     if subprocess.run([*nobody, "sh", "-c", f"{BIN}/python -c ''"], stderr=subprocess.DEVNULL).returncode:
@@ -202,8 +210,18 @@ def assert_ran_on_qemus_network(demo: Demo) -> None:
     demo.assert_nothing_left()
 
 
+def test_kept_folder(start: Callable[..., Demo]) -> None:
+    demo = start(options=["--keep"])
+    assert demo.finish() == 0, demo.text()
+    [kept] = demo.folder.iterdir()
+    assert f"The folder {kept} is kept" in demo.text()
+    assert "guesthoused" in (kept / "log/guesthoused.log").read_text()
+    namespaces.remove_tree(kept)
+    demo.assert_nothing_left()
+
+
 def test_says_what_is_missing(start: Callable[..., Demo]) -> None:
-    demo = start(env={"PATH": "/nonexistent"})
+    demo = start("env", "PATH=/nonexistent")
     assert demo.finish() == 1
     assert demo.text().startswith("guest: qemu-system-x86_64 is missing; install the package qemu-system-x86")
     demo.assert_nothing_left()

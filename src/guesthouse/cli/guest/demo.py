@@ -88,13 +88,15 @@ def run(*, keep: bool = False) -> int:
         _prepare(root)
         code = _on_a_stage(root)
     took = time.monotonic() - begun
-    if keep:
-        _say(f"\nThe folder with configuration and logs is {root}")
+    if root.exists():
+        _say(f"\nThe folder {root} is kept: it has configuration and logs.")
+    what = "All else" if root.exists() else "All of it"
     if code == 0:
-        gone = "All of it is gone again" if keep or not root.exists() else f"{root} could not be removed"
-        _say(f"\nDone in {took:.1f} s. {gone}.")
+        _say(f"\nDone in {took:.1f} s. {what} is gone again.")
     elif code == 130:
-        _say("\nInterrupted. All of it is gone again.")
+        _say(f"\nInterrupted. {what} is gone again.")
+    elif not keep:
+        _say("\n'guest demo --keep' keeps the logs; 'guest doctor' says what is amiss on this host.")
     return code
 
 
