@@ -1,0 +1,572 @@
+"""What virt-install fills into a guest that the command line left open: the machine, the CPU, and the devices that the
+operating system can drive. Values are virt-install's (5.1), so that guests of either tool are alike.
+"""
+
+from __future__ import annotations
+
+from guesthouse import units
+from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.devices.address import Address
+from guesthouse.model.devices.chardev import Channel, CharDevice, CharTarget, Console
+from guesthouse.model.devices.disk import Disk, DiskDriver, DiskTarget
+from guesthouse.model.devices.graphics import Graphics, Image, Video, VideoModel
+from guesthouse.model.devices.interface import Interface, InterfaceSource, MacAddress, Model
+from guesthouse.model.devices.simple import (
+    Controller,
+    ControllerMaster,
+    Input,
+    MemBalloon,
+    Other,
+    Rng,
+    RngBackend,
+    Sound,
+)
+from guesthouse.model.domain import (
+    Apic,
+    Clock,
+    Cpu,
+    CpuModel,
+    Features,
+    Hyperv,
+    Loader,
+    Pm,
+    PmState,
+    Spinlocks,
+    State,
+    SyntheticTimer,
+    Timer,
+    TlbFlush,
+    Vcpu,
+    VendorId,
+)
+from guesthouse.provision import network, osinfo
+from guesthouse.provision.host import DomainCaps, Host, Offer
+from guesthouse.provision.request import Request, part
+
+AGENT = "org.qemu.guest_agent.0"
+SPICE = "com.redhat.spice.0"
+_NET_MODELS = ("e1000", "rtl8139", "ne2k_pci", "pcnet")
+# enlightenments that are on wherever the host has them, in libvirt's order
+_HYPERV = (
+    *("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "stimer", "frequencies", "tlbflush", "ipi"),
+    *("evmcs", "avic", "emsr_bitmap", "xmm_input"),
+)
+_HYPERV_CLASSES: dict[str, type[State]] = {
+    "spinlocks": Spinlocks,
+    "stimer": SyntheticTimer,
+    "tlbflush": TlbFlush,
+    "vendor_id": VendorId,
+}
+_SPINLOCK_RETRIES = 8191
+
+
+def choose(request: Request, host: Host) -> None:
+    """Decide what kind of guest it is: hypervisor, architecture, emulator. Raises NotOffered where the host has no
+    such guests."""
+    domain, kind = request.domain, request.kind
+    request.default_type = domain.type in (None, "") and kind.value is None
+    offer = host.choose(kind.value, kind.arch, domain.type or None, kind.machine)
+    request.offer = offer
+    domain.type, kind.value, kind.arch = offer.type, offer.os_type, offer.arch
+    if domain.dev.emulator is None and offer.emulator:
+        domain.dev.emulator = offer.emulator
+    if offer.loader and request.boot.loader is None:
+        request.boot.loader = Loader(path=offer.loader)
+    if kind.machine is None and host.driver in ("qemu", "test"):
+        preferred = {
+            **dict.fromkeys(("ppc64", "ppc64le"), ("pseries",)),
+            **dict.fromkeys(("armv7l", "aarch64"), ("virt", "vexpress-a15")),
+            "s390x": ("s390-ccw-virtio",),
+            **dict.fromkeys(("riscv64", "riscv32", "loongarch64"), ("virt",)),
+        }.get(offer.arch, ())
+        kind.machine = next((name for name in preferred if name in offer.machines), None)
+
+
+def fill(request: Request, host: Host) -> None:
+    """Complete ``request.domain``. :func:`choose` was called before. Raises ConfigUnsupported where something that was
+    asked for cannot be had here."""
+    domain = request.domain
+    if domain.uuid is None:
+        domain.uuid = units.new_uuid()
+    _machine(request, host)
+    caps = host.domain_caps(_offer(request), request.machine or None)
+    _uefi(request, host, caps)
+    _metadata(request)
+    _processors(request)
+    _graphics(request, host, caps)
+    _console(request)
+    _usb(request, host)
+    _channels(request, host)
+    _rng_and_balloon(request, host)
+    _tpm(request, caps)
+    _clock(request, host)
+    _cpu(request, host, caps)
+    _features(request, host, caps)
+    if request.is_x86:
+        pm = part(domain, "pm", Pm)
+        for name in ("suspend_to_mem", "suspend_to_disk"):
+            state = part(pm, name, PmState)
+            if state.enabled is None:
+                state.enabled = False
+    for disk in domain.dev.disks:
+        fill_disk(request, host, disk)
+    for nic in domain.dev.interfaces:
+        _interface(request, host, nic)
+    for device in [*domain.dev.serials, *domain.dev.parallels, *domain.dev.consoles, *domain.dev.channels]:
+        _character(device)
+    for item in domain.dev.inputs:
+        item.type = item.type or "mouse"
+        item.bus = item.bus or {"tablet": "usb", "evdev": None}.get(item.type, "ps2")
+    for sound in domain.dev.sounds:
+        sound.model = sound.model or _sound_model(request)
+    for rng in domain.dev.rngs:
+        rng.model = rng.model or "virtio"
+    _late_controllers(request)
+    if request.has_spice:
+        _spice(request, caps)
+
+
+def _offer(request: Request) -> Offer:
+    assert request.offer is not None
+    return request.offer
+
+
+# -- the machine
+
+
+def _machine(request: Request, host: Host) -> None:
+    kind, offer = request.kind, _offer(request)
+    if kind.machine:
+        return
+    if request.is_x86 and host.is_qemu and "q35" in offer.machines and request.os.supports_q35:
+        kind.machine = "q35"
+    elif offer.machines:
+        kind.machine = next(iter(offer.machines.values()))
+        # the first is the default under its canonical name; later entries are its aliases
+        first = next(iter(offer.machines))
+        kind.machine = offer.machines[first] if offer.machines[first] == first else first
+
+
+def _uefi(request: Request, host: Host, caps: DomainCaps) -> None:
+    boot = request.boot
+    wants = request.uefi
+    if wants is None:
+        if request.is_x86:
+            prefers = request.os.requires_efi(request.arch)
+        else:
+            prefers = request.is_arm_virt or request.is_loongarch
+        untouched = boot.loader is None and boot.nvram is None and boot.firmware is None and not boot.kernel
+        wants = prefers and untouched
+    if not wants:
+        return
+    if "efi" in caps.values("os", "firmware"):
+        boot.firmware = "efi"
+        return
+    if request.uefi:
+        raise ConfigUnsupported("this host has no UEFI firmware for guests; install OVMF (Debian: package ovmf)")
+
+
+def _metadata(request: Request) -> None:
+    if request.os.is_generic or not request.os.id or request.domain.metadata is not None:
+        return
+    from lxml import etree
+
+    metadata = etree.Element("metadata")
+    box = etree.SubElement(
+        metadata, f"{{{osinfo.NAMESPACE}}}libosinfo", nsmap={"libosinfo": osinfo.NAMESPACE}, attrib=None
+    )
+    etree.SubElement(box, f"{{{osinfo.NAMESPACE}}}os", {"id": request.os.id})
+    request.domain.metadata = metadata
+
+
+def _processors(request: Request) -> None:
+    """The number of processors, and a topology that gives it."""
+    domain = request.domain
+    vcpu = part(domain, "vcpu", Vcpu)
+    topology = domain.cpu.topology if domain.cpu is not None else None
+    if vcpu.value is None:
+        if topology is not None:
+            names = ("sockets", "dies", "cores", "threads")
+            vcpu.value = 1
+            for name in names:
+                vcpu.value *= getattr(topology, name) or 1
+        else:
+            vcpu.value = request.os.recommended(request.arch).cpus or 1
+    if topology is None:
+        return
+    known = {name: getattr(topology, name) for name in ("sockets", "cores", "threads")}
+    # what is not said makes up the number, sockets first; dies are one
+    topology.dies = topology.dies or 1
+    for name in ("sockets", "cores", "threads"):
+        if known[name] is None:
+            rest = 1
+            for other in ("sockets", "cores", "threads"):
+                rest *= known[other] or 1
+            rest *= topology.dies or 1
+            known[name] = max(1, vcpu.value // rest)
+            setattr(topology, name, known[name])
+
+
+# -- what the user sees and touches
+
+
+def _graphics(request: Request, host: Host, caps: DomainCaps) -> None:
+    dev = request.domain.dev
+    if not request.is_hvm:
+        return
+    wanted = request.is_x86 or request.is_pseries or request.is_loongarch
+    if not dev.graphics and "graphics" not in request.without and wanted and host.is_qemu:
+        dev.graphics.append(Graphics(type="default"))
+    for display in dev.graphics:
+        _display(request, host, caps, display)
+    if dev.graphics and not dev.videos and "video" not in request.without:
+        dev.videos.append(Video(model=VideoModel(type="default")))
+    for video in dev.videos:
+        model = part(video, "model", VideoModel)
+        if model.type == "default":
+            model.type = _video_model(request, caps)
+    usb = [c for c in dev.controllers if c.type == "usb"]
+    usb_off = bool(usb) and all(c.model == "none" for c in usb)
+    if dev.inputs or not dev.graphics or usb_off or "input" in request.without:
+        return
+    kinds: list[tuple[str, str]] = []
+    if request.is_x86:
+        kinds = [("tablet", "usb")]
+    elif request.is_arm_virt or request.is_riscv_virt or request.is_pseries or request.is_loongarch:
+        kinds = [("tablet", "usb"), ("keyboard", "usb")]
+    elif request.is_s390x and request.os.supports("virtio-input"):
+        kinds = [("tablet", "virtio"), ("keyboard", "virtio")]
+    dev.inputs.extend(Input(type=kind, bus=bus) for kind, bus in kinds)
+
+
+def _display(request: Request, host: Host, caps: DomainCaps, display: Graphics) -> None:
+    if display.type == "default":
+        types = caps.values("devices/graphics", "type")
+        # a daemon that tells nothing is an old one, which had spice on x86
+        spice = "spice" in types if types else host.arch in ("x86_64", "i686")
+        display.type = "spice" if spice else "vnc"
+    first = display.listens[0].type if display.listens else None
+    needs_port = first in (None, "address", "network")
+    if display.type in ("vnc", "spice") and needs_port and display.port is None:
+        display.port = -1
+    if display.type != "spice":
+        return
+    if display.tls_port is None and needs_port:
+        display.tls_port = -1
+    if display.autoport is None and display.port == -1 and display.tls_port == -1:
+        display.autoport = True
+    if display.image is None and not host.is_remote:
+        display.image = Image(compression="off")
+
+
+def _video_model(request: Request, caps: DomainCaps) -> str:
+    models = caps.values("devices/video", "modelType")
+    if request.is_pseries:
+        return "vga"
+    if request.is_arm_virt or request.is_riscv_virt or request.is_s390x or request.is_loongarch:
+        return "virtio"
+    if any(display.gl is not None and display.gl.enable for display in request.domain.dev.graphics):
+        return "virtio"
+    if "virtio" in models and request.os.supports("virtio-gpu"):
+        return "virtio"
+    if request.is_x86 and request.has_spice and ("qxl" in models or not models):
+        return "qxl"
+    if request.is_uefi and "bochs" in models:
+        return "bochs"
+    return "vga"
+
+
+def _console(request: Request) -> None:
+    dev = request.domain.dev
+    if dev.consoles or dev.serials or "console" in request.without:
+        return
+    target = CharTarget(type="sclp") if request.is_s390x else None
+    dev.consoles.append(Console(type="pty", target=target))
+
+
+def _character(device: CharDevice) -> None:
+    if device.type in ("unix", "tcp") and device.end().mode is None:
+        device.end().mode = "bind"
+    if isinstance(device, Channel):
+        target = part(device, "target", CharTarget)
+        target.type = target.type or "virtio"
+        if target.name is None and device.type in ("spicevmc", "qemu-vdagent"):
+            target.name = SPICE
+
+
+def _channels(request: Request, host: Host) -> None:
+    dev = request.domain.dev
+    if dev.channels or "channel" in request.without or not host.is_qemu:
+        return
+    if request.virtio("virtio-serial"):
+        dev.channels.append(Channel(type="unix", target=CharTarget(type="virtio", name=AGENT)))
+
+
+def _rng_and_balloon(request: Request, host: Host) -> None:
+    dev = request.domain.dev
+    known = request.is_x86 or request.is_arm_virt or request.is_riscv_virt or request.is_s390x
+    if not host.is_qemu or not (known or request.is_pseries or request.is_loongarch):
+        return
+    if not dev.rngs and "rng" not in request.without and request.os.supports("virtio-rng"):
+        dev.rngs.append(Rng(model="virtio", backend=RngBackend(model="random", device="/dev/urandom")))
+    if dev.memballoon is None and request.os.supports("virtio-balloon"):
+        dev.memballoon = MemBalloon(model="virtio")
+
+
+def _tpm(request: Request, caps: DomainCaps) -> None:
+    """UEFI marks a modern guest, which has a TPM where the host can play one."""
+    dev = request.domain.dev
+    if dev.tpms or "tpm" in request.without or not request.is_uefi:
+        return
+    models = caps.values("devices/tpm", "model")
+    if models and "emulator" in caps.values("devices/tpm", "backendModel"):
+        model = "tpm-crb" if "tpm-crb" in models else models[0]
+        dev.tpms.append(other("tpm", {"model": model}, ("backend", {"type": "emulator"})))
+
+
+def other(tag: str, attributes: dict[str, str], *children: tuple[str, dict[str, str]]) -> Other:
+    """A device of a family that the model keeps as it is."""
+    from lxml import etree
+
+    device = Other()
+    device.extra_attributes.update(attributes)
+    device.extra_nodes.extend(etree.Element(name, values) for name, values in children)
+    return device
+
+
+# -- processor and platform
+
+
+def _clock(request: Request, host: Host) -> None:
+    if not request.is_hvm:
+        return
+    clock = part(request.domain, "clock", Clock)
+    clock.offset = clock.offset or request.os.clock
+    if clock.timers or not request.is_x86 or not host.is_qemu:
+        return
+    # keep lost ticks coming, and no HPET, which costs time and gives nothing
+    clock.timers += [
+        Timer(name="rtc", tickpolicy="catchup"),
+        Timer(name="pit", tickpolicy="delay"),
+        Timer(name="hpet", present=False),
+    ]
+    if request.os.is_windows:
+        clock.timers.append(Timer(name="hypervclock", present=True))
+
+
+def _cpu(request: Request, host: Host, caps: DomainCaps) -> None:
+    domain = request.domain
+    mode = request.cpu_mode
+    if mode is None:
+        given = request.cpu_given or (domain.cpu is not None and domain.cpu != Cpu(topology=domain.cpu.topology))
+        if given or host.driver not in ("qemu", "test"):
+            return
+        if domain.cpu is not None and domain.cpu.topology is not None:
+            return  # a CPU that somebody has begun to describe
+        if request.is_arm_virt or request.is_loongarch:
+            if domain.type == "kvm":
+                domain.cpu = Cpu(mode="host-passthrough")
+            elif request.arch == "aarch64":  # the machine's own default is a 32-bit one
+                domain.cpu = Cpu(mode="custom", match="exact", model=CpuModel(name="cortex-a57"))
+            elif request.is_loongarch:
+                domain.cpu = Cpu(mode="maximum")
+            return
+        if not request.is_x86 or domain.type != "kvm" or request.arch != host.arch:
+            return
+        mode = "host-passthrough" if caps.host_passthrough else "host-model" if caps.host_model else "host-model-only"
+    topology = domain.cpu.topology if domain.cpu is not None else None
+    if mode in ("host-passthrough", "host-model", "maximum"):
+        cpu = part(domain, "cpu", Cpu)
+        cpu.mode, cpu.model, cpu.vendor = mode, None, None
+    elif mode in ("host-model-only", "host-copy") and host.cpu_model:
+        if caps.cpu_usable(host.cpu_model):
+            model = CpuModel(name=host.cpu_model)
+            domain.cpu = Cpu(mode="custom", match="exact", model=model, topology=topology)
+    elif mode in ("hv-default", "clear"):
+        domain.cpu = Cpu(topology=topology) if topology is not None else None
+
+
+def _hyperv_names(host: Host, caps: DomainCaps) -> list[str]:
+    """Enlightenments that the host says it has."""
+    if not host.is_qemu or not caps.supported("features/hyperv"):
+        return []
+    offered = caps.values("features/hyperv", "features")
+    return [name for name in _HYPERV if name in offered]
+
+
+def _features(request: Request, host: Host, caps: DomainCaps) -> None:
+    if not request.is_hvm:
+        return
+    features = part(request.domain, "features", Features)
+    offered = _offer(request).features
+    given = request.without
+    if "acpi" in offered and "acpi" not in given:
+        features.acpi = True
+    if "apic" in offered and "apic" not in given and features.apic is None:
+        features.apic = Apic()
+    if "pae" in offered and "pae" not in given:
+        features.pae = True
+    if not request.os.is_windows:
+        return
+    names = _hyperv_names(host, caps)
+    if not names:
+        return
+    hyperv = part(features, "hyperv", Hyperv)
+    for name in names:
+        if getattr(hyperv, name) is None:
+            kind = _HYPERV_CLASSES.get(name, State)
+            setattr(hyperv, name, kind(state=True))
+    if hyperv.spinlocks is not None and hyperv.spinlocks.state and hyperv.spinlocks.retries is None:
+        hyperv.spinlocks.retries = _SPINLOCK_RETRIES
+
+
+# -- buses
+
+
+def _usb(request: Request, host: Host) -> None:
+    controllers = request.domain.dev.controllers
+    if any(c.type == "usb" for c in controllers) or host.driver not in ("qemu", "test"):
+        return
+    if request.is_x86 and not request.os.supports("usb3"):
+        controllers += usb2_controllers()
+    elif request.is_x86 or request.is_arm_virt or request.is_riscv_virt or request.is_pseries or request.is_loongarch:
+        controllers.append(Controller(type="usb", model="qemu-xhci", ports=15))
+
+
+def usb2_controllers() -> list[Controller]:
+    """A USB 2 bus: EHCI with its three companions for slow devices."""
+    bus = [Controller(type="usb", model="ich9-ehci1")]
+    for number, port in ((1, 0), (2, 2), (3, 4)):
+        bus.append(Controller(type="usb", model=f"ich9-uhci{number}", master=ControllerMaster(startport=port)))
+    return bus
+
+
+def _late_controllers(request: Request) -> None:
+    """Those that the devices ask for, and slots for what is plugged in later."""
+    dev = request.domain.dev
+    has_scsi = any(c.type == "scsi" for c in dev.controllers)
+    if not has_scsi and request.virtio("virtio-scsi") and any(d.bus == "scsi" for d in dev.disks):
+        dev.controllers.append(Controller(type="scsi", model="virtio-scsi"))
+    if any(c.type == "pci" for c in dev.controllers) or not request.is_pcie or request.root_ports <= 0:
+        return
+    dev.controllers.append(Controller(type="pci", model="pcie-root"))
+    dev.controllers.extend(Controller(type="pci", model="pcie-root-port") for _ in range(request.root_ports))
+
+
+# -- disks and cards
+
+
+def fill_disk(request: Request, host: Host, disk: Disk) -> None:
+    """Bus, target name, driver. Discard is on where a disk is made sparse, so that it stays so."""
+    if host.is_qemu:
+        driver = part(disk, "driver", DiskDriver) if disk.source is not None else disk.driver
+        if driver is not None:
+            driver.name = driver.name or "qemu"
+    target = part(disk, "target", DiskTarget)
+    if target.bus is None:
+        target.bus = _bus(request, disk)
+    if disk.device == "cdrom":
+        disk.readonly = True
+    if host.is_qemu and disk.device == "disk" and disk.driver is not None:
+        sparse = any(volume.disk is disk and volume.allocation == 0 for volume in request.volumes)
+        if disk.type == "block":
+            disk.driver.cache = disk.driver.cache or "none"
+            disk.driver.io = disk.driver.io or "native"
+        if sparse or disk.type == "block":
+            disk.driver.discard = disk.driver.discard or "unmap"
+    if target.dev is None:
+        target.dev = _target(target.bus, {d.dev for d in request.domain.dev.disks})
+
+
+def _bus(request: Request, disk: Disk) -> str:
+    if disk.device == "floppy":
+        return "fdc"
+    if disk.device == "disk" and request.virtio("virtio-block"):
+        return "virtio"
+    if disk.device == "cdrom" and not request.is_x86 and request.virtio("virtio-scsi"):
+        return "scsi"
+    if request.arch in ("armv7l", "aarch64"):
+        return "sd"
+    return "sata" if request.is_q35 else "ide"
+
+
+def _target(bus: str, used: set[str]) -> str:
+    prefix, limit = {"virtio": ("vd", 1024), "xen": ("xvd", 1024), "fdc": ("fd", 2), "ide": ("hd", 4)}.get(
+        bus, ("sd", 1024)
+    )
+    for number in range(limit):
+        name = f"{prefix}{_letters(number)}"
+        if name not in used:
+            return name
+    raise ConfigUnsupported(f"Only {limit} disks for bus '{bus}' are supported")
+
+
+def _letters(number: int) -> str:
+    """0 is "a", 26 is "aa"."""
+    text = ""
+    number += 1
+    while number:
+        number, digit = divmod(number - 1, 26)
+        text = chr(ord("a") + digit) + text
+    return text
+
+
+def _interface(request: Request, host: Host, nic: Interface) -> None:
+    if nic.type == "default":
+        network.set_default_source(nic, host)
+    mac = part(nic, "mac", MacAddress)
+    if mac.address is None:
+        mac.address = network.free_mac(host)
+    if nic.type == "bridge":
+        source = part(nic, "source", InterfaceSource)
+        source.bridge = source.bridge or network.default_bridge(host)
+    if nic.model is None or nic.model.type is None:
+        model = _net_model(request)
+        if model is not None:
+            part(nic, "model", Model).type = model
+
+
+def _net_model(request: Request) -> str | None:
+    if not request.is_hvm:
+        return None
+    if request.virtio("virtio-net"):
+        return "virtio"
+    if request.is_q35:
+        return "e1000e"
+    if not request.is_x86:
+        return None
+    return next((model for model in _NET_MODELS if request.os.supports(model)), "e1000")
+
+
+# -- spice
+
+
+def _sound_model(request: Request) -> str:
+    return "ich9" if request.is_pcie else "ich6"
+
+
+def _spice(request: Request, caps: DomainCaps) -> None:
+    """What goes with a spice display: the agent's channel, sound, USB devices of the viewer's machine."""
+    dev = request.domain.dev
+    if request.is_x86:
+        features = part(request.domain, "features", Features)
+        if features.vmport is None:
+            features.vmport = State(state=False)
+    if "channel" not in request.without and not any(c.type == "spicevmc" for c in dev.channels):
+        dev.channels.append(Channel(type="spicevmc", target=CharTarget(type="virtio", name=SPICE)))
+    if not dev.sounds and "sound" not in request.without:
+        dev.sounds.append(Sound(model=_sound_model(request)))
+    usb = [c for c in dev.controllers if c.type == "usb"]
+    usb_off = bool(usb) and all(c.model == "none" for c in usb)
+    # a daemon that says that it has none gets none
+    refused = caps.has_element("devices/redirdev") and not caps.supported("devices/redirdev")
+    if not dev.redirdevs and "redirdev" not in request.without and request.is_x86 and not usb_off and not refused:
+        dev.redirdevs += [other("redirdev", {"bus": "usb", "type": "spicevmc"}) for _ in range(2)]
+
+
+def address(text: str) -> Address:
+    """A PCI address as people write it: "0:0:4.0", "0:4", "4"."""
+    head, _, function = text.partition(".")
+    numbers = [int(part_, 16) for part_ in head.split(":")]
+    numbers = [0] * (3 - len(numbers)) + numbers
+    return Address(type="pci", domain=numbers[0], bus=numbers[1], slot=numbers[2], function=int(function or "0", 16))
