@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from guesthouse.host.cpu import HostCpu
+from guesthouse.host.cpu import read as read_cpu
+
 _NANOSECONDS = 1_000_000_000
 _CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq")
 _LOCAL, _REMOTE = 10, 20
@@ -97,7 +100,7 @@ class Node:
             for socket in {cpu.socket for cpu in cell.cpus}:
                 members = [cpu for cpu in cell.cpus if cpu.socket == socket]
                 cores = max(cores, len({(cpu.die, cpu.core) for cpu in members}))
-                threads = max(threads, *(len(cpu.siblings) for cpu in members))
+                threads = max(threads, *(len(member.siblings) for member in members))
         nodes = len(cells)
         if nodes * sockets * cores * threads != len(self.present()):
             nodes, sockets, cores, threads = 1, 1, len(self.present()), 1
@@ -222,6 +225,19 @@ class Node:
         return [mmap.PAGESIZE // 1024, *sorted(int(path.name[10:-2]) for path in folders)]
 
     # -- the machine as a whole
+
+    def cpu(self) -> HostCpu:
+        """The processor, of which all are alike."""
+        return read_cpu(_text(self._root / "proc/cpuinfo"))
+
+    def fingerprint(self) -> tuple[object, ...]:
+        """Equal as long as processors, cells, memory and huge pages stay as they are. Cheap."""
+        pages = self._root / "sys/kernel/mm/hugepages"
+        return (
+            *(self.online(), self.iommu(), self.sleep_states(), _text(self._root / "proc/version")),
+            *((number, self.memory_stats(number)["total"]) for number in self.cell_numbers()),
+            *(_text(path) for path in sorted(pages.glob("*/nr_hugepages"))),
+        )
 
     def iommu(self) -> bool:
         """Whether devices can be handed to guests."""

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.host import cpu
+from guesthouse.host.cpu import CpuModel
 from guesthouse.model.defaults import GuestDefaults
 from guesthouse.qemu import process
-from guesthouse.qemu.monitor import Monitor
+from guesthouse.qemu.monitor import Monitor, MonitorError
 
-_FORMAT = 1
+_FORMAT = 2
+# libvirt's names of the targets that QEMU calls otherwise
+_ARCHES = {"i386": "i686"}
+_VERSIONED = re.compile(r"-v\d+$")
 
 
 @dataclass
@@ -31,7 +39,9 @@ class Machine:
 
 @dataclass
 class QemuCapabilities:
-    """``version`` is major * 1000000 + minor * 1000 + micro; ``package`` is the distribution's suffix."""
+    """``version`` is major * 1000000 + minor * 1000 + micro; ``package`` is the distribution's suffix; ``arch`` is
+    libvirt's word. ``machines`` and ``cpus`` are in QEMU's order; ``displays`` are the servers (vnc, spice) that it was
+    built with."""
 
     binary: str
     version: int
@@ -39,31 +49,53 @@ class QemuCapabilities:
     arch: str
     machines: list[Machine] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
-    cpus: list[dict[str, object]] = field(default_factory=list)
+    cpus: list[CpuModel] = field(default_factory=list)
+    displays: list[str] = field(default_factory=list)
+
+    @property
+    def default_machine(self) -> Machine | None:
+        return next((m for m in self.machines if m.default), None)
+
+    def cpu(self, name: str) -> CpuModel | None:
+        return next((c for c in self.cpus if c.name == name), None)
 
     def defaults(self) -> GuestDefaults:
         """What documents are completed with."""
         names = {m.name: m.name for m in self.machines} | {m.alias: m.name for m in self.machines if m.alias}
-        default = next((m for m in self.machines if m.default), None)
+        default = self.default_machine
+        emulators = {self.arch: self.binary}
+        if self.arch == "x86_64":
+            emulators["i686"] = sibling(self.binary, "i386") or self.binary
         return GuestDefaults(
-            emulators={self.arch: self.binary},
+            emulators=emulators,
             machines=names,
             default_machine=default.name if default else "pc",
             host_arch=self.arch,
         )
 
+    def find_machine(self, name: str) -> Machine | None:
+        """The machine type of that name or alias."""
+        return next((m for m in self.machines if name and name in (m.name, m.alias)), None)
+
     def machine(self, name: str) -> Machine:
         """The machine type of that name or alias. Raises ConfigUnsupported."""
-        for machine in self.machines:
-            if name in (machine.name, machine.alias):
-                return machine
-        raise ConfigUnsupported(f"Emulator '{self.binary}' does not support machine type '{name}'")
+        found = self.find_machine(name)
+        if found is None:
+            raise ConfigUnsupported(f"Emulator '{self.binary}' does not support machine type '{name}'")
+        return found
 
 
-async def probe(binary: str, cache: Path) -> QemuCapabilities:
+def sibling(binary: str, target: str) -> str | None:
+    """The emulator of another target that was installed with ``binary``; None where there is none."""
+    path = Path(binary).with_name(f"qemu-system-{target}")
+    return str(path) if os.access(path, os.X_OK) else None
+
+
+async def probe(binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilities:
     """The capabilities of ``binary``: from ``cache`` where the binary has not changed since, else from a run of it.
 
-    Raises ConfigUnsupported where there is no such binary, InternalError where it does not answer.
+    ``accel`` matters for CPU models alone: with "kvm" they are judged by this host's processor. Raises
+    ConfigUnsupported where there is no such binary, InternalError where it does not answer.
     """
     try:
         stat = Path(binary).stat()
@@ -71,16 +103,21 @@ async def probe(binary: str, cache: Path) -> QemuCapabilities:
         raise ConfigUnsupported(
             f"Cannot check QEMU binary {binary}: No such file or directory (install it: apt-get install qemu-system-x86)"
         ) from None
-    key = [_FORMAT, binary, stat.st_size, stat.st_mtime_ns]
-    file = cache / "qemu" / f"{Path(binary).name}.json"
+    key: list[object] = [_FORMAT, binary, stat.st_size, stat.st_mtime_ns]
+    name = Path(binary).name
+    if accel != "tcg":
+        # what KVM gives depends on the processor, its microcode, the kernel and the module's options: all are settled
+        # at boot, or when the module is loaded
+        name = f"{name}.{accel}"
+        key += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), *_device_times()]
+    file = cache / "qemu" / f"{name}.json"
     try:
         saved = json.loads(file.read_text())
         if saved["key"] == key:
-            value = saved["value"]
-            return QemuCapabilities(**{**value, "machines": [Machine(**m) for m in value["machines"]]})
+            return _restored(saved["value"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = await _ask(binary)
+    found = await _ask(binary, accel)
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps({"key": key, "value": asdict(found)}))
@@ -88,11 +125,24 @@ async def probe(binary: str, cache: Path) -> QemuCapabilities:
     return found
 
 
-async def _ask(binary: str) -> QemuCapabilities:
+def _device_times() -> list[int]:
+    try:
+        return [Path("/dev/kvm").stat().st_ctime_ns]
+    except OSError:
+        return []
+
+
+def _restored(value: dict[str, Any]) -> QemuCapabilities:
+    value["machines"] = [Machine(**m) for m in value["machines"]]
+    value["cpus"] = [CpuModel(**c) for c in value["cpus"]]
+    return QemuCapabilities(**value)
+
+
+async def _ask(binary: str, accel: str) -> QemuCapabilities:
     with tempfile.TemporaryDirectory(prefix="guesthouse-probe-") as name:
         path = Path(name) / "mon"
         sock = process.listen_unix(path)
-        argv = [binary, "-S", "-no-user-config", "-nodefaults", "-nographic", "-machine", "none,accel=tcg"]
+        argv = [binary, "-S", "-no-user-config", "-nodefaults", "-nographic", "-machine", f"none,accel={accel}"]
         argv += ["-chardev", f"socket,id=mon,fd={sock.fileno()},server=on,wait=off", "-mon", "chardev=mon,mode=control"]
         child = subprocess.Popen(
             argv,
@@ -109,7 +159,8 @@ async def _ask(binary: str) -> QemuCapabilities:
             target = await monitor.execute("query-target")
             machines = await monitor.execute("query-machines")
             types = await monitor.execute("qom-list-types", {"implements": "device", "abstract": False})
-            cpus = await monitor.execute("query-cpu-definitions")
+            commands = {c["name"] for c in await monitor.execute("query-commands")}
+            cpus = await _cpu_models(monitor, accel)
         except InternalError as error:
             raise InternalError(f"Failed to probe QEMU binary '{binary}': {error.detail}") from None
         finally:
@@ -121,25 +172,44 @@ async def _ask(binary: str) -> QemuCapabilities:
         binary=binary,
         version=numbers["major"] * 1000000 + numbers["minor"] * 1000 + numbers["micro"],
         package=version["package"],
-        arch=target["arch"],
-        machines=sorted(
-            (
-                Machine(
-                    name=m["name"],
-                    alias=m.get("alias", ""),
-                    max_cpus=m["cpu-max"],
-                    default=m.get("is-default", False),
-                    deprecated=m.get("deprecated", False),
-                    default_cpu=m.get("default-cpu-type", ""),
-                )
-                for m in machines
-                if m["name"] != "none"
-            ),
-            key=lambda m: m.name,
-        ),
-        devices=sorted(t["name"] for t in types),
-        cpus=[
-            {"name": c["name"], "usable": not c.get("unavailable-features"), "deprecated": c.get("deprecated", False)}
-            for c in cpus
+        arch=_ARCHES.get(target["arch"], target["arch"]),
+        machines=[
+            Machine(
+                name=m["name"],
+                alias=m.get("alias", ""),
+                max_cpus=m["cpu-max"],
+                default=m.get("is-default", False),
+                deprecated=m.get("deprecated", False),
+                default_cpu=m.get("default-cpu-type", ""),
+            )
+            for m in machines
+            if m["name"] != "none"
         ],
+        devices=sorted(t["name"] for t in types),
+        cpus=cpus,
+        displays=[name for name in ("vnc", "spice") if f"query-{name}" in commands],
     )
+
+
+async def _cpu_models(monitor: Monitor, accel: str) -> list[CpuModel]:
+    """The models, and what each turns on; versioned ones ("EPYC-v2") are other names of these, or nearly."""
+    models = []
+    for definition in await monitor.execute("query-cpu-definitions"):
+        name = definition["name"]
+        if name == "base" or _VERSIONED.search(name) or (name == "host" and accel == "tcg"):
+            continue
+        try:
+            expansion = await monitor.execute("query-cpu-model-expansion", {"type": "full", "model": {"name": name}})
+            props = expansion["model"]["props"]
+        except MonitorError:  # a target that tells no more than names
+            props = {}
+        models.append(
+            CpuModel(
+                name=name,
+                vendor=cpu.vendor_name(props.get("vendor", ""), name),
+                features=cpu.ordered(key for key, value in props.items() if value is True),
+                blockers=sorted(definition.get("unavailable-features", [])),
+                deprecated=definition.get("deprecated", False),
+            )
+        )
+    return models

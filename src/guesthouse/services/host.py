@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import platform
+from pathlib import Path
 
+from guesthouse.errors import (
+    ConfigUnsupported,
+    GuesthouseError,
+    InternalError,
+    InvalidArg,
+    NoSupport,
+    RPCError,
+    SystemFailure,
+    from_wire,
+)
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.errors import GuesthouseError, InternalError, InvalidArg, RPCError, from_wire
-from guesthouse.host import kvm
+from guesthouse.host import cpu, document, kvm, sysinfo
 from guesthouse.host.node import Node, NodeInfo
-from guesthouse.qemu.capabilities import QemuCapabilities
+from guesthouse.model.capabilities import Capabilities
+from guesthouse.qemu import offers
+from guesthouse.qemu.capabilities import Machine, QemuCapabilities, probe
+from guesthouse.qemu.process import User
 from guesthouse.services.context import Context
 
 _LIB_VERSION = 9_000_000
@@ -16,14 +32,45 @@ _QEMU_MAX_VCPUS = 16  # libvirt's answer for guests without KVM, whatever the ma
 _ALL = -1
 _MAX_CELLS = 1024
 
+_X86 = ("x86_64", "i686")
+#: libvirt's architectures, and which of them its CPU driver knows.
+_ARCHES = frozenset(
+    cpu.names("""
+    alpha armv6l armv7l armv7b aarch64 cris i686 ia64 lm32 m68k microblaze microblazeel mips mipsel mips64 mips64el
+    openrisc parisc parisc64 ppc ppc64 ppc64le ppcemb riscv32 riscv64 s390 s390x sh4 sh4eb sparc sparc64 unicore32
+    x86_64 xtensa xtensaeb
+    """)
+)
+_CPU_MODELS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_X86, cpu.X86_MODELS),
+    **dict.fromkeys(("ppc64", "ppc64le"), cpu.PPC64_MODELS),
+    **dict.fromkeys(("armv6l", "armv7b", "armv7l", "aarch64", "s390", "s390x"), ()),
+}
+_VIRT_TYPES = frozenset(
+    cpu.names("""
+    none qemu kqemu kvm xen lxc uml openvz test vmware hyperv vbox phyp parallels bhyve vz hvf
+    """)
+)
+
 
 class Host:
-    """Answers for the host; ``caps`` is what its QEMU can do."""
+    """Answers for the host; ``caps`` is what its QEMU can do, ``user`` whom guests run as.
 
-    def __init__(self, ctx: Context, caps: QemuCapabilities) -> None:
+    The long documents are made when somebody first asks, and again when what they were made from has changed.
+    """
+
+    def __init__(self, ctx: Context, caps: QemuCapabilities, user: User | None = None) -> None:
         self._ctx = ctx
         self._caps = caps
         self._node = Node()
+        self._label = None
+        if ctx.mode == "system" and user is not None and not user.same:
+            self._label = f"+{user.uid}:+{user.gid}"
+        self._lock = asyncio.Lock()
+        self._emulators: dict[tuple[str, str], tuple[int, QemuCapabilities]] = {}
+        self._uuid = ""
+        self._capabilities: tuple[object, str] = (None, "")
+        self._domain_capabilities: dict[tuple[str, str, str, str], str] = {}
 
     # -- names and versions
 
@@ -31,6 +78,8 @@ class Host:
         return "QEMU"
 
     def get_version(self) -> int:
+        if not self._caps.version:
+            raise InternalError(f"Cannot find suitable emulator for {platform.machine()}")
         return self._caps.version
 
     def get_lib_version(self) -> int:
@@ -46,6 +95,104 @@ class Host:
             case "kvm":
                 return kvm.max_vcpus()
         raise InvalidArg(f"unknown type '{type}'")
+
+    def get_cpu_model_names(self, arch: str, flags: int) -> tuple[str, ...]:
+        """None at all means that every name is taken."""
+        _check_flags(flags, "qemuConnectGetCPUModelNames", ErrorDomain.QEMU)
+        if arch not in _ARCHES:
+            raise InvalidArg(f"cannot find architecture {arch}")
+        if arch not in _CPU_MODELS:
+            raise NoSupport(f"'{arch}' architecture is not supported by CPU driver", domain=ErrorDomain.CPU)
+        return _CPU_MODELS[arch]
+
+    async def get_sysinfo(self, flags: int) -> str:
+        _check_flags(flags, "qemuConnectGetSysinfo", ErrorDomain.QEMU)
+        if self._ctx.mode != "system":
+            raise ConfigUnsupported("Host SMBIOS information is not available")
+        return (await asyncio.to_thread(sysinfo.read)).to_xml()
+
+    def node_get_security_model(self) -> tuple[str, str]:
+        return document.security_model(self._label)
+
+    # -- capabilities
+
+    async def get_capabilities(self) -> str:
+        async with self._lock:
+            usable = await self._kvm_usable()
+            emulators = [(arch, await self._emulator(binary)) for arch, binary in self._binaries().items()]
+            basis = (usable, self._node.fingerprint(), emulators)
+            if self._capabilities[0] != basis:
+                text = await asyncio.to_thread(self._describe, usable, emulators)
+                self._capabilities = (basis, text)
+            return self._capabilities[1]
+
+    def _describe(self, usable: bool, emulators: list[tuple[str, QemuCapabilities]]) -> str:
+        self._uuid = self._uuid or self._node.uuid(self._ctx.paths.state / "host-uuid")
+        native = next((caps for arch, caps in emulators if arch == platform.machine()), self._caps)
+        host = document.describe(self._node, self._node.cpu(), native.cpus, uuid=self._uuid, label=self._label)
+        guests = [offers.guest(caps, arch, kvm=usable and arch in _X86) for arch, caps in emulators]
+        return Capabilities(host=host, guests=guests).to_xml()
+
+    async def get_domain_capabilities(
+        self, emulatorbin: str | None, arch: str | None, machine: str | None, virttype: str | None, flags: int
+    ) -> str:
+        _check_flags(flags, "qemuConnectGetDomainCapabilities", ErrorDomain.QEMU)
+        if virttype is not None and virttype not in _VIRT_TYPES:
+            raise InvalidArg(f"unknown virttype: {virttype}")
+        if arch is not None and arch not in _ARCHES:
+            raise InvalidArg(f"unknown architecture: {arch}")
+        async with self._lock:
+            binary, target = await self._target(emulatorbin, arch)
+            usable = await self._kvm_usable()
+            kind = virttype or ("kvm" if usable else "qemu")
+            if kind != "qemu" and not (kind == "kvm" and usable):
+                accel = kind if kind in ("kvm", "hvf") else "tcg"
+                raise InvalidArg(f"the accel '{accel}' is not supported by '{binary}' on this host")
+            caps = await self._emulator(binary, "kvm" if kind == "kvm" else "tcg")
+            chosen = _machine(caps, machine)
+            key = (binary, target, chosen.name, kind)
+            if key not in self._domain_capabilities:
+                most = kvm.max_vcpus() if kind == "kvm" else chosen.max_cpus
+                bits = self._node.cpu().address_bits
+                described = offers.domain(caps, target, chosen, kind, vcpus=most, address_bits=bits)
+                self._domain_capabilities[key] = described.to_xml()
+            return self._domain_capabilities[key]
+
+    async def _target(self, binary: str | None, arch: str | None) -> tuple[str, str]:
+        """Which emulator serves, and for which architecture. Raises libvirt's errors where they do not fit."""
+        wanted = arch or platform.machine()
+        if binary is None:
+            try:
+                return self._binaries()[wanted], wanted
+            except KeyError:
+                raise ConfigUnsupported(f"unable to find any emulator to serve '{wanted}' architecture") from None
+        _check_binary(binary)
+        native = (await self._emulator(binary)).arch
+        if native != wanted and not (native in _X86 and wanted in _X86):
+            raise InvalidArg(f"architecture from emulator '{native}' doesn't match given architecture '{wanted}'")
+        if native == "i686" and wanted == "x86_64":
+            raise InvalidArg(f"Emulator '{binary}' does not support arch '{wanted}'")
+        return binary, wanted
+
+    def _binaries(self) -> dict[str, str]:
+        """The emulator of each architecture that guests can have, in libvirt's order."""
+        return dict(sorted(self._caps.defaults().emulators.items())) if self._caps.version else {}
+
+    async def _kvm_usable(self) -> bool:
+        return (await asyncio.to_thread(kvm.usable, self._ctx.paths.run)).usable
+
+    async def _emulator(self, binary: str, accel: str = "tcg") -> QemuCapabilities:
+        """What ``binary`` can do; the same object as long as it does not change. Raises probe's errors."""
+        try:
+            changed = Path(binary).stat().st_mtime_ns
+        except OSError:
+            changed = 0
+        known = self._emulators.get((binary, accel))
+        if known is None or known[0] != changed:
+            self._domain_capabilities.clear()  # some of them may have been made from what is dropped here
+            known = (changed, await probe(binary, self._ctx.paths.cache, accel))
+            self._emulators[binary, accel] = known
+        return known[1]
 
     # -- the node
 
@@ -108,9 +255,30 @@ class Host:
         return [self._node.memory_stats(number)["free"] * 1024 for number in numbers if number in wanted]
 
 
+def _machine(caps: QemuCapabilities, name: str | None) -> Machine:
+    machine = caps.default_machine if name is None else caps.find_machine(name)
+    if machine is None:
+        raise InvalidArg(f"the machine '{name}' is not supported by emulator '{caps.binary}'")
+    return machine
+
+
+def _check_binary(path: str) -> None:
+    """Raises SystemFailure where there is no program."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise SystemFailure.from_os(error, f"Cannot check QEMU binary {path}", domain=ErrorDomain.QEMU) from None
+    if not Path(path).is_file() or not os.access(path, os.X_OK):
+        raise SystemFailure(
+            f"QEMU binary {path} is not executable: {os.strerror(errno.EACCES)}",
+            domain=ErrorDomain.QEMU,
+            int1=errno.EACCES,
+        )
+
+
 def _bad(text: str, domain: ErrorDomain = ErrorDomain.NONE) -> GuesthouseError:
     """An invalid argument as libvirt's functions report it: without the prefix that its drivers' texts have."""
-    return from_wire(InvalidArg.code, domain, text)
+    return from_wire(InvalidArg.code, domain, text, int1=0, int2=0)
 
 
 def _check_flags(flags: int, function: str, domain: ErrorDomain = ErrorDomain.NONE) -> None:

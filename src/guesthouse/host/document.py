@@ -1,0 +1,109 @@
+"""The <host> part of <capabilities>: node and processor in libvirt's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from guesthouse.host import cpu as processors
+from guesthouse.host.cpu import CpuModel, HostCpu
+from guesthouse.host.node import Cell, Node, format_list
+from guesthouse.model.capabilities import (
+    Bank,
+    BaseLabel,
+    Cache,
+    CellCpu,
+    CellCpus,
+    CellPages,
+    Cells,
+    Cpu,
+    CpuTopology,
+    Distances,
+    Feature,
+    HostSection,
+    Iommu,
+    MaxPhysAddr,
+    PageSize,
+    PowerManagement,
+    SecurityModel,
+    Sibling,
+    Signature,
+    Topology,
+    Version,
+)
+from guesthouse.model.capabilities import Cell as CellElement
+
+
+def describe(node: Node, cpu: HostCpu, models: Sequence[CpuModel], *, uuid: str, label: str | None) -> HostSection:
+    """The host. ``models`` are those that its processor is named by; ``label`` is whom guests run as ("+64055:+64055"),
+    None where that is the daemon's own user."""
+    sleep = node.sleep_states()
+    cells = node.cells()
+    return HostSection(
+        uuid=uuid,
+        cpu=_cpu(node, cpu, models, cells),
+        power_management=PowerManagement(**{name: name in sleep for name in _SLEEP}),
+        iommu=Iommu(support=node.iommu()),
+        topology=Topology(cells=Cells(num=len(cells), cells=[_cell(cell) for cell in cells])),
+        cache=_cache(node),
+        security=[_security(label)],
+    )
+
+
+_SLEEP = ("suspend_mem", "suspend_disk", "suspend_hybrid")
+
+
+def security_model(label: str | None) -> tuple[str, str]:
+    """Name and domain of interpretation of what keeps guests apart."""
+    return ("none", "0") if label is None else ("dac", "0")
+
+
+def _security(label: str | None) -> SecurityModel:
+    model, doi = security_model(label)
+    labels = [] if label is None else [BaseLabel(type=kind, label=label) for kind in ("kvm", "qemu")]
+    return SecurityModel(model=model, doi=doi, baselabels=labels)
+
+
+def _cpu(node: Node, cpu: HostCpu, models: Sequence[CpuModel], cells: Sequence[Cell]) -> Cpu:
+    info = node.info()
+    match = processors.contained(models, cpu.vendor, cpu.features)
+    extra = match.require if match is not None else cpu.features
+    places = {(c.socket, c.die) for cell in cells for c in cell.cpus}
+    dies = max(1, len(places) // max(1, len({socket for socket, _ in places})))
+    if info.cores % dies:
+        dies = 1
+    topology = CpuTopology(sockets=info.sockets, dies=dies, cores=info.cores // dies, threads=info.threads)
+    return Cpu(
+        arch=info.model,
+        model=match.model.name if match is not None else None,
+        vendor=cpu.vendor if cpu.vendor != "unknown" else None,
+        microcode=Version(version=cpu.microcode) if cpu.microcode else None,
+        signature=Signature(family=cpu.family, model=cpu.model, stepping=cpu.stepping) if cpu.family else None,
+        topology=topology,
+        maxphysaddr=MaxPhysAddr(mode="emulate", bits=cpu.address_bits) if cpu.address_bits else None,
+        features=[Feature(name=name) for name in extra],
+        pages=[PageSize(unit="KiB", size=size) for size in node.page_sizes()],
+    )
+
+
+def _cell(cell: Cell) -> CellElement:
+    cpus = [
+        CellCpu(id=c.id, socket_id=c.socket, die_id=c.die, core_id=c.core, siblings=format_list(c.siblings))
+        for c in cell.cpus
+    ]
+    return CellElement(
+        id=cell.id,
+        memory=cell.memory,
+        pages=[CellPages(unit="KiB", size=size, count=count) for size, count in cell.pages.items()],
+        distances=Distances(siblings=[Sibling(id=id, value=value) for id, value in cell.distances.items()]),
+        cpus=CellCpus(num=len(cpus), cpus=cpus),
+    )
+
+
+def _cache(node: Node) -> Cache | None:
+    banks = []
+    for bank in node.banks():
+        size, unit = (bank.size // 1024, "MiB") if bank.size % 1024 == 0 else (bank.size, "KiB")
+        banks.append(
+            Bank(id=bank.id, level=bank.level, type=bank.type, size=size, unit=unit, cpus=format_list(bank.cpus))
+        )
+    return Cache(banks=banks) if banks else None

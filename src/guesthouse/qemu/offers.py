@@ -1,0 +1,192 @@
+"""What guests can have here, as <domainCapabilities> and the <guest> parts of <capabilities> tell clients.
+
+An offer is made where QEMU has what it takes *and* :mod:`guesthouse.qemu.command` builds it: clients choose from these
+lists, and what they choose must start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from guesthouse.host import cpu
+from guesthouse.model.capabilities import (
+    CpuMode,
+    CpuOffer,
+    DeviceOffers,
+    DomainCapabilities,
+    Enum,
+    Feature,
+    FeatureOffers,
+    GuestArch,
+    GuestDomain,
+    GuestFeatures,
+    GuestSection,
+    MachineType,
+    MaxPhysAddr,
+    ModelOffer,
+    Offer,
+    OsOffer,
+    Toggle,
+    Vcpu,
+)
+from guesthouse.qemu.capabilities import Machine, QemuCapabilities
+
+_WORD_SIZES = {"i686": 32, "x86_64": 64}
+
+# what is offered, in libvirt's order: the QEMU device that it takes
+_DISK_BUSES = {
+    "ide": "ide-hd",
+    "fdc": "floppy",
+    "scsi": "scsi-hd",
+    "virtio": "virtio-blk-pci",
+    "usb": "usb-storage",
+    "sata": "ich9-ahci",
+}
+_VIDEOS = {
+    "vga": "VGA",
+    "cirrus": "cirrus-vga",
+    "vmvga": "vmware-svga",
+    "qxl": "qxl-vga",
+    "virtio": "virtio-vga",
+    "none": "",
+    "bochs": "bochs-display",
+    "ramfb": "ramfb",
+}
+
+
+def guest(caps: QemuCapabilities, arch: str, *, kvm: bool) -> GuestSection:
+    """The kinds of guests of ``arch`` that the emulator ``caps`` runs: the default machine first, aliases behind what
+    they stand for."""
+    machines = []
+    for machine in sorted(caps.machines, key=lambda m: not m.default):
+        deprecated = True if machine.deprecated else None
+        machines.append(MachineType(max_cpus=machine.max_cpus, deprecated=deprecated, name=machine.name))
+        if machine.alias:
+            alias = MachineType(canonical=machine.name, max_cpus=machine.max_cpus, name=machine.alias)
+            alias.deprecated = deprecated
+            machines.append(alias)
+    domains = [GuestDomain(type="qemu")]
+    if kvm:
+        domains.append(GuestDomain(type="kvm"))
+    features = GuestFeatures(
+        pae=arch == "i686",
+        nonpae=arch == "i686",
+        acpi=Toggle(default=True, toggle=True),
+        apic=Toggle(default=True, toggle=False),
+        cpuselection=True,
+        deviceboot=True,
+        disksnapshot=Toggle(default=False, toggle=False),
+    )
+    section = GuestArch(
+        name=arch, wordsize=_WORD_SIZES.get(arch), emulator=caps.binary, machines=machines, domains=domains
+    )
+    return GuestSection(os_type="hvm", arch=section, features=features)
+
+
+def domain(
+    caps: QemuCapabilities, arch: str, machine: Machine, kind: str, *, vcpus: int, address_bits: int = 0
+) -> DomainCapabilities:
+    """What guests of ``kind`` ("qemu" or "kvm"; ``caps`` was asked with its accelerator) can have. ``vcpus`` is the most
+    processors that the accelerator gives, ``address_bits`` the width of the host's addresses."""
+    return DomainCapabilities(
+        path=caps.binary,
+        domain=kind,
+        machine=machine.name,
+        arch=arch,
+        vcpu=Vcpu(max=min(machine.max_cpus, vcpus)),
+        iothreads=_no(),
+        os=OsOffer(
+            supported=True,
+            enums=[Enum.of("firmware", [])],
+            loader=_offer(type=["rom"], readonly=["yes", "no"], secure=["no"]),
+        ),
+        cpu=_cpu(caps, kind, address_bits),
+        memory_backing=_no(),
+        devices=_devices(caps, machine),
+        features=FeatureOffers(
+            gic=_no(),
+            vmcoreinfo=_no(),
+            genid=_no(),
+            backing_store_input=_no(),
+            backup=_no(),
+            sev=_no(),
+            sgx=_no(),
+            hyperv=_no(),
+        ),
+    )
+
+
+def _offer(**enums: Iterable[str]) -> Offer:
+    return Offer(supported=True, enums=[Enum.of(name, values) for name, values in enums.items()])
+
+
+def _no() -> Offer:
+    return Offer(supported=False)
+
+
+# -- processors
+
+
+def _cpu(caps: QemuCapabilities, kind: str, address_bits: int) -> CpuOffer:
+    host = caps.cpu("host")
+    most = caps.cpu("max")
+    passthrough = CpuMode(name="host-passthrough", supported=kind == "kvm" and host is not None)
+    if passthrough.supported:
+        passthrough.enums = [Enum.of("hostPassthroughMigratable", ["on", "off"])]
+    maximum = CpuMode(name="maximum", supported=most is not None)
+    if maximum.supported:
+        maximum.enums = [Enum.of("maximumMigratable", ["on", "off"])]
+    custom = CpuMode(name="custom", supported=True)
+    custom.models = [
+        ModelOffer(
+            usable="yes" if model.usable else "no",
+            deprecated=True if model.deprecated else None,
+            vendor=model.vendor,
+            name=model.name,
+        )
+        for model in caps.cpus
+        if model.name in cpu.X86_MODELS
+    ]
+    basis = host if kind == "kvm" else most
+    return CpuOffer(modes=[passthrough, maximum, _host_model(caps, basis, kind, address_bits), custom])
+
+
+def _host_model(caps: QemuCapabilities, basis: cpu.CpuModel | None, kind: str, address_bits: int) -> CpuMode:
+    """The model nearest to the best that the accelerator gives, with what makes the difference."""
+    match = cpu.nearest(caps.cpus, basis.vendor, basis.features) if basis is not None else None
+    if basis is None or match is None:
+        return CpuMode(name="host-model", supported=False)
+    mode = CpuMode(name="host-model", supported=True)
+    mode.models = [ModelOffer(fallback="forbid", name=match.model.name)]
+    mode.vendor = basis.vendor if basis.vendor != "unknown" else None
+    if kind == "kvm" and address_bits:
+        mode.maxphysaddr = MaxPhysAddr(mode="passthrough", limit=address_bits)
+    mode.features = [Feature(policy="require", name=name) for name in match.require]
+    mode.features += [Feature(policy="disable", name=name) for name in match.disable]
+    return mode
+
+
+# -- devices
+
+
+def _devices(caps: QemuCapabilities, machine: Machine) -> DeviceOffers:
+    devices = frozenset(caps.devices)
+    buses = [bus for bus, device in _DISK_BUSES.items() if device in devices]
+    if "ide" in buses and not _has_ide(machine):
+        buses.remove("ide")
+    channels = ["pty", "unix", *(["spicevmc"] if "spice" in caps.displays else [])]
+    return DeviceOffers(
+        disk=_offer(diskDevice=["disk", "cdrom", "floppy"], bus=buses, model=["virtio"]),
+        graphics=_offer(type=caps.displays) if caps.displays else _no(),
+        video=_offer(modelType=[name for name, device in _VIDEOS.items() if not device or device in devices]),
+        hostdev=_no(),
+        rng=_offer(model=["virtio"], backendModel=["random", "builtin"]) if "virtio-rng-pci" in devices else _no(),
+        filesystem=_no(),
+        tpm=_no(),
+        redirdev=_no(),
+        channel=_offer(type=channels),
+    )
+
+
+def _has_ide(machine: Machine) -> bool:
+    return machine.name == "pc" or machine.name.startswith("pc-i440fx-")
