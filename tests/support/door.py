@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import uvloop
+
 from guesthouse.daemon.server import Limits, Server
 from guesthouse.errors import NoDomain, OperationFailed
 from guesthouse.services.events import Event, EventBus
@@ -116,7 +118,7 @@ class Door:
         self.path = folder / "sock"
         self.readonly_path = folder / "sock-ro"
         self._limits = limits
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()  # the daemon's
         self._loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.running = self.most = self.done = 0

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from guesthouse import client, errors
 from guesthouse.client import aio, transport, uri
@@ -26,11 +27,24 @@ def where(door: Door) -> str:
     return f"qemu+unix:///system?socket={door.path}"
 
 
+FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+_chosen: list[str] = []
+
+
+@pytest.fixture(autouse=True, params=FACTORIES)
+def loop_kind(request: pytest.FixtureRequest) -> None:
+    _chosen[:] = [request.param]
+
+
 def run(work: Callable[[], Awaitable[None]], timeout: float = 20) -> None:
     async def limited() -> None:
         await asyncio.wait_for(work(), timeout)
 
-    asyncio.run(limited())
+    with asyncio.Runner(loop_factory=FACTORIES[_chosen[0]]) as runner:
+        runner.run(limited())
 
 
 class Ref:
