@@ -46,10 +46,10 @@ class System:
             self.env.pop(name, None)
 
     def sh(self, line: str, *, timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        """A line as a user types it."""
-        argv = self.ns.command(["bash", "-c", line])
+        """A line as a user types it, in ``root``."""
+        argv = self.ns.command(["bash", "-c", f"cd '{self.root}' && {line}"])
         return subprocess.run(
-            argv, capture_output=True, text=True, timeout=timeout, env=self.env, cwd=self.root, stdin=subprocess.DEVNULL
+            argv, capture_output=True, text=True, timeout=timeout, env=self.env, stdin=subprocess.DEVNULL
         )
 
     def ok(self, line: str, *, timeout: float = 180) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from guesthouse import __version__
 from guesthouse.daemon import config
 from guesthouse.daemon.server import Limits, Server
-from guesthouse.errors import GuesthouseError, OperationFailed
+from guesthouse.errors import GuesthouseError, InvalidArg, OperationFailed
 from guesthouse.services.assembly import Services, assemble
 from guesthouse.services.context import Config, Context, Paths
 from guesthouse.services.events import EventBus
@@ -28,6 +28,7 @@ _log = logging.getLogger("guesthoused")
 
 _LIBVIRT_RUN = Path("/run/libvirt")
 _SOCKET, _SOCKET_RO = "libvirt-sock", "libvirt-sock-ro"
+_SOCKET_PATH_MAX = 107  # sun_path, with its zero byte
 _SETTLE = 10.0
 _ACTIVATION_START = 3  # SD_LISTEN_FDS_START
 
@@ -83,6 +84,9 @@ class _Daemon:
 
     async def run(self) -> int:
         _log_to_stderr()
+        longest = self._paths.run / _SOCKET_RO
+        if len(os.fsencode(longest)) > _SOCKET_PATH_MAX:
+            raise InvalidArg(f"the path of a socket has {_SOCKET_PATH_MAX} bytes at most, '{longest}' has more")
         self._paths.make()
         lock = _lock(self._paths.run / "guesthoused.pid")
         settings = config.load(self._config_file)
