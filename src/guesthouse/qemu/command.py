@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.interface import Interface
-from guesthouse.model.domain import Domain
+from guesthouse.model.domain import Domain, Spinlocks, State, SyntheticTimer, TlbFlush, VendorId
 from guesthouse.qemu.devices import chardev, disk, graphics, interface, simple
 from guesthouse.qemu.parts import Parts, compact, quote
 
@@ -19,7 +19,9 @@ _UNSERVED = (
 )
 # a bus comes before what is plugged into it
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
-_UNSERVED_FEATURES = ("hap", "hyperv", "kvm", "xen", "pvspinlock", "gic", "smm")
+# QEMU retries this often where the document does not say
+_SPINLOCK_RETRIES = 0xFFF
+_UNSERVED_FEATURES = ("hap", "kvm", "xen", "pvspinlock", "gic", "smm")
 
 
 @dataclass
@@ -173,7 +175,41 @@ def _cpu(domain: Domain) -> list[str]:
         words.append(f"pmu={'on' if features.pmu.state else 'off'}")
     if features is not None and features.apic is not None and features.apic.eoi is not None:
         words.append(f"kvm-pv-eoi={'on' if features.apic.eoi else 'off'}")
+    words += _enlightenments(domain)
     return ["-cpu", ",".join(words)]
+
+
+def _enlightenments(domain: Domain) -> list[str]:
+    """What the CPU tells of the hypervisor: paravirtual clocks, and what Windows finds on Hyper-V."""
+    words = []
+    for timer in domain.clock.timers if domain.clock is not None else []:
+        if timer.name == "kvmclock" and timer.present is not None:
+            words.append(f"kvmclock={'on' if timer.present else 'off'}")
+        elif timer.name == "hypervclock" and timer.present:
+            words.append("hv-time=on")
+    hyperv = domain.features.hyperv if domain.features is not None else None
+    if hyperv is None:
+        return words
+    if hyperv.extra_nodes:
+        raise ConfigUnsupported(f"hyperv feature <{hyperv.extra_nodes[0].tag}> is not supported yet")
+    if hyperv.mode == "passthrough":
+        return [*words, "hv-passthrough=on"]
+    for spec in hyperv.SPECS:
+        feature = getattr(hyperv, spec.name)
+        if not isinstance(feature, State) or not feature.state:
+            continue
+        name = spec.tag.replace("_", "-")
+        if isinstance(feature, Spinlocks):
+            words.append(f"hv-spinlocks={feature.retries or _SPINLOCK_RETRIES:#x}")
+        elif isinstance(feature, VendorId):
+            words.append(f"hv-vendor-id={quote(feature.value or '')}")
+        else:
+            words.append(f"hv-{name}=on")
+        if isinstance(feature, SyntheticTimer | TlbFlush) and feature.direct is not None and feature.direct.state:
+            words.append("hv-stimer-direct=on" if isinstance(feature, SyntheticTimer) else "hv-tlbflush-direct=on")
+        if isinstance(feature, TlbFlush) and feature.extended is not None and feature.extended.state:
+            words.append("hv-tlbflush-ext=on")
+    return words
 
 
 def _memory(domain: Domain) -> list[str]:
@@ -210,7 +246,7 @@ def _clock(domain: Domain) -> list[str]:
                 drift = ",driftfix=slew"
             elif timer.name == "pit" and timer.tickpolicy == "delay" and domain.type == "kvm":
                 out += ["-global", "kvm-pit.lost_tick_policy=delay"]
-            elif timer.name in ("kvmclock", "hypervclock", "tsc") and timer.present is not None:
+            elif timer.name == "tsc" and timer.present is not None:
                 raise ConfigUnsupported(f"timer '{timer.name}' is not supported yet")
     return ["-rtc", f"base={base}{drift}", *out]
 
