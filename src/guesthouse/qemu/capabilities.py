@@ -19,9 +19,14 @@ from guesthouse.model.defaults import GuestDefaults
 from guesthouse.qemu import process
 from guesthouse.qemu.monitor import Monitor, MonitorError
 
-_FORMAT = 2
+_FORMAT = 3
 # libvirt's names of the targets that QEMU calls otherwise
 _ARCHES = {"i386": "i686"}
+# what Windows finds on Hyper-V: libvirt's features, in its order; QEMU's names have dashes and "hv-" before
+_HYPERV = (
+    *("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "stimer", "reset", "vendor_id", "frequencies"),
+    *("reenlightenment", "tlbflush", "ipi", "evmcs", "avic"),
+)
 _VERSIONED = re.compile(r"-v\d+$")
 
 
@@ -41,7 +46,7 @@ class Machine:
 class QemuCapabilities:
     """``version`` is major * 1000000 + minor * 1000 + micro; ``package`` is the distribution's suffix; ``arch`` is
     libvirt's word. ``machines`` and ``cpus`` are in QEMU's order; ``displays`` are the servers (vnc, spice) that it was
-    built with."""
+    built with, ``hyperv`` the enlightenments that the accelerator gives."""
 
     binary: str
     version: int
@@ -51,6 +56,7 @@ class QemuCapabilities:
     devices: list[str] = field(default_factory=list)
     cpus: list[CpuModel] = field(default_factory=list)
     displays: list[str] = field(default_factory=list)
+    hyperv: list[str] = field(default_factory=list)
 
     @property
     def default_machine(self) -> Machine | None:
@@ -161,6 +167,7 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
             types = await monitor.execute("qom-list-types", {"implements": "device", "abstract": False})
             commands = {c["name"] for c in await monitor.execute("query-commands")}
             cpus = await _cpu_models(monitor, accel)
+            hyperv = await _hyperv(monitor, accel)
         except InternalError as error:
             raise InternalError(f"Failed to probe QEMU binary '{binary}': {error.detail}") from None
         finally:
@@ -188,6 +195,7 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
         devices=sorted(t["name"] for t in types),
         cpus=cpus,
         displays=[name for name in ("vnc", "spice") if f"query-{name}" in commands],
+        hyperv=hyperv,
     )
 
 
@@ -213,3 +221,15 @@ async def _cpu_models(monitor: Monitor, accel: str) -> list[CpuModel]:
             )
         )
     return models
+
+
+async def _hyperv(monitor: Monitor, accel: str) -> list[str]:
+    model: dict[str, Any] = {"name": "max"}
+    if accel == "kvm":
+        model = {"name": "host", "props": {"hv-passthrough": True}}
+    try:
+        expansion = await monitor.execute("query-cpu-model-expansion", {"type": "full", "model": model})
+    except MonitorError:  # not an x86, or a kernel without any
+        return []
+    props = expansion["model"]["props"]
+    return [name for name in _HYPERV if props.get("hv-" + name.replace("_", "-"), False) not in (False, "off")]

@@ -111,7 +111,7 @@ def domain(
             backup=_no(),
             sev=_no(),
             sgx=_no(),
-            hyperv=_no(),
+            hyperv=_offer(features=caps.hyperv) if caps.hyperv else _no(),
         ),
     )
 

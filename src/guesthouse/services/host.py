@@ -144,7 +144,7 @@ class Host:
         async with self._lock:
             binary, target = await self._target(emulatorbin, arch)
             usable = await self._kvm_usable()
-            kind = virttype or ("kvm" if usable else "qemu")
+            kind = virttype if virttype not in (None, "none") else "kvm" if usable else "qemu"
             if kind != "qemu" and not (kind == "kvm" and usable):
                 accel = kind if kind in ("kvm", "hvf") else "tcg"
                 raise InvalidArg(f"the accel '{accel}' is not supported by '{binary}' on this host")
