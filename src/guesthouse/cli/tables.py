@@ -15,7 +15,7 @@ def safe_text(text: str) -> tuple[str, int]:
     shown: list[str] = []
     width = 0
     for index, char in enumerate(text):
-        if char.isprintable() and not (char == "\\" and text[index + 1 : index + 2] == "x"):
+        if _printable(char) and not (char == "\\" and text[index + 1 : index + 2] == "x"):
             shown.append(char)
             width += _cells(char)
         else:
@@ -23,6 +23,14 @@ def safe_text(text: str) -> tuple[str, int]:
             shown.append(escaped)
             width += len(escaped)
     return "".join(shown), width
+
+
+def _printable(char: str) -> bool:
+    if char.isprintable():
+        return True
+    import unicodedata
+
+    return unicodedata.category(char) == "Zs"  # blanks of every kind, as C's iswprint has it
 
 
 def _cells(char: str) -> int:

@@ -76,7 +76,7 @@ def echo(shell: Shell, given: Given) -> None:
     given.exclusive("shell", "xml")
     given.exclusive("shell", "split")
     given.exclusive("xml", "split")
-    text = "".join(f"{_quoted(word, given)} " for word in given.rest()).rstrip(" ")
+    text = "".join(f"{_quoted(word, given)} " for word in given.rest()).removesuffix(" ")
     if not text:
         return
     if given.has("err"):
