@@ -94,6 +94,7 @@ class NetworkRuntime:
         network = running.network
         nat.complete(network)
         if network.owns_bridge:
+            await self._sweep(running)
             subnets.check_collision(network)
         async with contextlib.AsyncExitStack() as undo:
             self.save(running, "starting")
@@ -103,6 +104,16 @@ class NetworkRuntime:
             self.save(running)
             undo.pop_all()
         return running
+
+    async def _sweep(self, running: Running) -> None:
+        """Remove what an earlier run left whose row was lost with the run folder: a bridge of this name and MAC is
+        this network's, another's is not touched."""
+        network = running.network
+        name, mac = network.bridge_name or "", network.mac.address if network.mac else None
+        if mac is not None and await _in_thread(bridges.find, name, mac) is not None:
+            _log.warning("bridge %s is left of an earlier run of network '%s': making it anew", name, network.name)
+            await self._end_dnsmasq(running)
+            await _in_thread(bridges.delete, name, mac)
 
     async def _make(self, running: Running, undo: contextlib.AsyncExitStack) -> None:
         # each undo is pushed before its step, for a step that was cut short; all of them bear that nothing was made
