@@ -74,8 +74,10 @@ def describe(shell: Shell, given: Given) -> None:
     if given.has("edit"):
         from guesthouse.cli.virsh.editing import edit_text
 
-        before = text if words else read_text(shell, guest, title=title, flags=flags)
-        text = edit_text(shell, before).removesuffix("\n")
+        before = read_text(shell, guest, title=title, flags=flags)
+        text = edit_text(shell, text if words else before)
+        if title:
+            text = text.removesuffix("\n")  # editors end each line, a title has none
         if text == before:
             shell.extra(f"Domain {what} not changed\n")
             return
@@ -118,7 +120,7 @@ def show_metadata(shell: Shell, given: Given) -> None:
             return guest
 
         done = edit(shell, lambda: _element(guest, uri, flags), define)
-        shell.extra("Metadata not changed\n" if done is None else "Metadata modified\n")
+        shell.extra("Metadata not changed" if done is None else "Metadata modified\n")
     else:
         shell.out(f"{guest.get_metadata(_ELEMENT, uri, flags)}\n")
 
