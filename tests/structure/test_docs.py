@@ -80,7 +80,7 @@ def test_units_are_valid(tmp_path: Path) -> None:
 
 def test_guests_outlive_the_unit() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.optionxform = str
     unit.read(ROOT / "contrib/systemd/guesthoused.service")
     service = unit["Service"]
     assert service["KillMode"] == "process"
