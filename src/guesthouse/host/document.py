@@ -32,6 +32,8 @@ from guesthouse.model.capabilities import (
 )
 from guesthouse.model.capabilities import Cell as CellElement
 
+_SLEEP = ("suspend_mem", "suspend_disk", "suspend_hybrid")
+
 
 def describe(node: Node, cpu: HostCpu, models: Sequence[CpuModel], *, uuid: str, label: str | None) -> HostSection:
     """The host. ``models`` are those that its processor is named by; ``label`` is whom guests run as ("+64055:+64055"),
@@ -47,9 +49,6 @@ def describe(node: Node, cpu: HostCpu, models: Sequence[CpuModel], *, uuid: str,
         cache=_cache(node),
         security=[_security(label)],
     )
-
-
-_SLEEP = ("suspend_mem", "suspend_disk", "suspend_hybrid")
 
 
 def security_model(label: str | None) -> tuple[str, str]:

@@ -59,10 +59,12 @@ class Host:
     The long documents are made when somebody first asks, and again when what they were made from has changed.
     """
 
-    def __init__(self, ctx: Context, caps: QemuCapabilities, user: User | None = None) -> None:
+    def __init__(
+        self, ctx: Context, caps: QemuCapabilities, user: User | None = None, *, node: Node | None = None
+    ) -> None:
         self._ctx = ctx
         self._caps = caps
-        self._node = Node()
+        self._node = node or Node()
         self._label = None
         if ctx.mode == "system" and user is not None and not user.same:
             self._label = f"+{user.uid}:+{user.gid}"
