@@ -71,7 +71,7 @@ def parse(uri: str | None) -> Target:
     if driver != "qemu":
         raise NoConnect(f"'{text}': only qemu URIs lead to a daemon here", domain=Domain.NONE)
     if path not in ("/system", "/session", "/embed"):
-        raise InvalidArg(f"unexpected QEMU URI path '{path}', try qemu:///system", domain=Domain.QEMU)
+        raise InvalidArg(f"unexpected qemu URI path '{path}', try qemu:///system", domain=Domain.QEMU)
     kept = "&".join(f"{k}={v}" for k, v in params.items() if k not in _OURS)
     name = params.get("name") or f"qemu://{path if path != '/embed' else '/system'}{'?' + kept if kept else ''}"
     target = Target(text, name, transport or ("tls" if authority else "unix"), params)

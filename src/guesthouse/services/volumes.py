@@ -159,11 +159,10 @@ class Volumes:
     # Changing
 
     async def delete(self, vol: VolumeRef, flags: int) -> None:
-        pool, entry = self._find_idle(vol)
+        self._find_idle(vol)
         check_flags(flags, 0, "virStorageBackendVolDeleteLocal")
-        async with pool.lock:
-            if pool.volumes.get(vol.name) is not entry:
-                raise NoStorageVol(f"no storage vol with matching name '{vol.name}'")
+        async with self._pools.by_name(vol.pool).lock:
+            pool, entry = self._find_idle(vol)  # the pool may have been read anew meanwhile
             with _used(entry):
                 await in_thread(lambda check: images.delete(entry.volume))
             del pool.volumes[vol.name]
