@@ -42,6 +42,12 @@ net-update tournet add dns-host ''
 net-dumpxml tournet
 net-dumpxml tournet --inactive
 net-edit {NET}
+net-dumpxml tournet --xpath //name|//name/text()|//ip/@address --wrap
+-r net-edit tournet
+-r net-destroy tournet
+-d 0 net-info tournet
+-d 0 net-name tournet
+-d 0 net-info xc2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef0ff
 net-destroy {NET}
 net-destroy {NET}
 net-update tournet add dns-host "<host ip='1.2.3.6'><hostname>c</hostname></host>"
@@ -135,6 +141,14 @@ vol-download h.raw {{work}}/again.raw --pool tourpool
 vol-download h.raw /dev/full --pool tourpool
 vol-download h.raw {{work}} --pool tourpool
 vol-download h.raw '' --pool tourpool
+-r pool-destroy tourpool
+-r pool-define-as x dir --target /x
+-r vol-list tourpool
+-r vol-delete a.raw tourpool
+-r vol-upload a.raw {{work}}/data.raw tourpool
+-r vol-download a.raw {{work}}/out.raw tourpool
+-d 0 vol-info nonsense tourpool
+-d 0 pool-uuid {POOL}
 vol-delete d.raw --pool tourpool --delete-snapshots
 vol-delete {{images}}/d.raw
 pool-create-as second dir --target {{work}}/second --build

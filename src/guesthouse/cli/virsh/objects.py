@@ -54,19 +54,24 @@ def find_domain(shell: Shell, name: str, by: int = ID | UUID | NAME) -> Domain:
 def network(shell: Shell, given: Given, by: int = UUID | NAME) -> tuple[Network, str]:
     """The network that the option "network" names, and the name as given. Raises Failed."""
     name = given.need("network")
-    found = find_network(shell, name, by)
-    return found, name
+    shell.debug(DEBUG, f"{given.command.name}: found option <network>: {name}")
+    return find_network(shell, name, by, f"{given.command.name}: <network> trying as network"), name
 
 
-def find_network(shell: Shell, name: str, by: int = UUID | NAME) -> Network:
-    """The network called ``name``. Raises Failed, with the daemon's word where it was asked."""
+def find_network(shell: Shell, name: str, by: int = UUID | NAME, trying: str = "") -> Network:
+    """The network called ``name``; ``trying`` begins what is said in debugging.
+
+    Raises Failed, with the daemon's word where it was asked.
+    """
     cause: GuesthouseError | None = None
     if by & UUID and len(name) == _UUID_LENGTH:
+        _trying(shell, trying, "UUID")
         try:
             return shell.conn.network_lookup_by_uuid(_checked(name, "virNetworkLookupByUUIDString"))
         except GuesthouseError as error:
             cause = error
     if by & NAME:
+        _trying(shell, trying, "NAME")
         try:
             return shell.conn.network_lookup_by_name(name)
         except GuesthouseError as error:
@@ -77,23 +82,34 @@ def find_network(shell: Shell, name: str, by: int = UUID | NAME) -> Network:
 def pool(shell: Shell, given: Given, option: str = "pool", by: int = UUID | NAME) -> tuple[StoragePool, str]:
     """The pool that the option ``option`` names, and the name as given. Raises Failed."""
     name = given.need(option)
-    return find_pool(shell, name, by), name
+    shell.debug(DEBUG, f"{given.command.name}: found option <{option}>: {name}")
+    return find_pool(shell, name, by, f"{given.command.name}: <{option}> trying as pool"), name
 
 
-def find_pool(shell: Shell, name: str, by: int = UUID | NAME) -> StoragePool:
-    """The pool called ``name``. Raises Failed, with the daemon's word where it was asked."""
+def find_pool(shell: Shell, name: str, by: int = UUID | NAME, trying: str = "") -> StoragePool:
+    """The pool called ``name``; ``trying`` begins what is said in debugging.
+
+    Raises Failed, with the daemon's word where it was asked.
+    """
     cause: GuesthouseError | None = None
     if by & UUID and len(name) == _UUID_LENGTH:
+        _trying(shell, trying, "UUID")
         try:
             return shell.conn.storage_pool_lookup_by_uuid(_checked(name, "virStoragePoolLookupByUUIDString"))
         except GuesthouseError as error:
             cause = error
     if by & NAME:
+        _trying(shell, trying, "NAME")
         try:
             return shell.conn.storage_pool_lookup_by_name(name)
         except GuesthouseError as error:
             cause = error
     raise Failed(f"failed to get pool '{name}'") from cause
+
+
+def _trying(shell: Shell, words: str, what: str) -> None:
+    if words:
+        shell.debug(DEBUG, f"{words} {what}")
 
 
 def _checked(name: str, function: str) -> str:

@@ -11,6 +11,8 @@ from guesthouse.units import unit_scale
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from guesthouse.client import StoragePool, StorageVol
 
 KEY = UUID  # what is not a name: a key, or a path
@@ -36,7 +38,7 @@ def volume(
         if not storage.is_active():
             raise Failed(f"pool '{pool_name}' is not active")
     shell.debug(DEBUG, f"{given.command.name}: found option <vol>: {name}")
-    found, cause = _find(shell, storage, name, by)
+    found, cause = _find(shell, storage, name, by, given.command.name)
     if found is None:
         hint = f", specifying --{pool_option} might help" if storage is None and pool_option is not None else ""
         raise Failed(f"failed to get vol '{name}'{hint}") from cause
@@ -54,20 +56,21 @@ def find_backing(shell: Shell, storage: StoragePool, name: str) -> StorageVol:
 
 
 def _find(
-    shell: Shell, storage: StoragePool | None, name: str, by: int
+    shell: Shell, storage: StoragePool | None, name: str, by: int, command: str = ""
 ) -> tuple[StorageVol | None, GuesthouseError | None]:
-    cause: GuesthouseError | None = None
+    ways: list[tuple[str, Callable[[str], StorageVol]]] = []
     if storage is not None and by & NAME:
+        ways.append(("name", storage.vol_lookup_by_name))
+    if by & KEY:
+        ways += [("key", shell.conn.storage_vol_lookup_by_key), ("path", shell.conn.storage_vol_lookup_by_path)]
+    cause: GuesthouseError | None = None
+    for what, look in ways:
+        if command:
+            shell.debug(DEBUG, f"{command}: <vol> trying as vol {what}")
         try:
-            return storage.vol_lookup_by_name(name), None
+            return look(name), None
         except GuesthouseError as error:
             cause = error
-    if by & KEY:
-        for look in (shell.conn.storage_vol_lookup_by_key, shell.conn.storage_vol_lookup_by_path):
-            try:
-                return look(name), None
-            except GuesthouseError as error:
-                cause = error
     return None, cause
 
 
