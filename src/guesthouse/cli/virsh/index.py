@@ -28,6 +28,7 @@ _NAMES = {
     "domain_list": "list",
     "domain_info": "domcontrol dominfo domstate",
     "domain_devices": "domblkinfo domblklist domif-getlink domifaddr domiflist",
+    "domain_vcpus": "vcpucount",
     "domain_stats": "domblkstat domifstat dommemstat domstats",
     "domain_events": "event",
     "host": "capabilities cpu-models domcapabilities freecell hostname maxvcpus nodecpumap nodecpustats nodeinfo"
