@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import platform
 from pathlib import Path
@@ -26,6 +27,8 @@ from guesthouse.qemu import offers
 from guesthouse.qemu.capabilities import Machine, QemuCapabilities, probe
 from guesthouse.qemu.process import User
 from guesthouse.services.context import Context
+
+_log = logging.getLogger(__name__)
 
 _LIB_VERSION = 9_000_000
 _QEMU_MAX_VCPUS = 16  # libvirt's answer for guests without KVM, whatever the machine type allows
@@ -121,7 +124,12 @@ class Host:
     async def get_capabilities(self) -> str:
         async with self._lock:
             usable = await self._kvm_usable()
-            emulators = [(arch, await self._emulator(binary)) for arch, binary in self._binaries().items()]
+            emulators = []
+            for arch, binary in self._binaries().items():
+                try:
+                    emulators.append((arch, await self._emulator(binary)))
+                except GuesthouseError as error:  # the other architectures are no worse for it
+                    _log.warning("no %s guests: %s", arch, error)
             basis = (usable, self._node.fingerprint(), emulators)
             if self._capabilities[0] != basis:
                 text = await asyncio.to_thread(self._describe, usable, emulators)

@@ -63,6 +63,7 @@ class Bench:
         self.paths = paths
         self.asked: list[tuple[str, str]] = []
         self.kvm = False
+        self.broken: set[str] = set()
         for target in ("x86_64", "i386"):
             program = folder / f"qemu-system-{target}"
             program.touch(0o755)
@@ -87,7 +88,7 @@ class Bench:
     async def _probe(self, binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilities:
         self.asked.append((Path(binary).name, accel))
         target = Path(binary).name.removeprefix("qemu-system-")
-        if target not in ("x86_64", "i386"):
+        if target in self.broken:
             raise InternalError(f"Failed to probe QEMU binary '{binary}'")
         return self.caps(target)
 
@@ -215,6 +216,16 @@ def test_kvm_shows_where_it_works(bench: Bench) -> None:
 def test_without_an_emulator_there_are_no_guests(bench: Bench) -> None:
     found = capabilities(bench.host(caps=QemuCapabilities("/none", 0, "", "x86_64")))
     assert found.host is not None and found.guests == [] and bench.asked == []
+
+
+def test_an_emulator_that_does_not_answer_hides_no_other(bench: Bench) -> None:
+    bench.broken.add("i386")
+    host = bench.host()
+    assert [guest.arch.name for guest in capabilities(host).guests if guest.arch] == ["x86_64"]
+    with pytest.raises(InternalError, match="Failed to probe QEMU binary"):
+        ask(host, arch="i686")
+    bench.broken.clear()
+    assert [guest.arch.name for guest in capabilities(host).guests if guest.arch] == ["i686", "x86_64"]
 
 
 def test_one_emulator_serves_both_where_there_is_no_other(bench: Bench) -> None:
