@@ -19,7 +19,7 @@ from guesthouse.model.defaults import GuestDefaults
 from guesthouse.qemu import process
 from guesthouse.qemu.monitor import Monitor, MonitorError
 
-_FORMAT = 3
+_FORMAT = 4
 # libvirt's names of the targets that QEMU calls otherwise
 _ARCHES = {"i386": "i686"}
 # what Windows finds on Hyper-V: libvirt's features, in its order; QEMU's names have dashes and "hv-" before
@@ -124,6 +124,11 @@ async def probe(binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilitie
     except (OSError, ValueError, KeyError, TypeError):
         pass
     found = await _ask(binary, accel)
+    if accel != "tcg":
+        # KVM gives every model the host's vendor; whose processor a model is, the emulator knows
+        vendors = {model.name: model.vendor for model in (await probe(binary, cache)).cpus if model.name != "max"}
+        for model in found.cpus:
+            model.vendor = vendors.get(model.name, model.vendor)
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps({"key": key, "value": asdict(found)}))

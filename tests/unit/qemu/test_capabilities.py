@@ -67,6 +67,9 @@ def test_kvm_is_another_answer(tmp_path: Path) -> None:
     assert tcg.cpu("host") is None and kvm.cpu("host") is not None
     assert len(list((tmp_path / "qemu").iterdir())) == 2
     assert tcg.machines == kvm.machines
+    for name, vendor in (("EPYC", "AMD"), ("Haswell", "Intel"), ("qemu64", "unknown")):
+        models = tcg.cpu(name), kvm.cpu(name)
+        assert [model and model.vendor for model in models] == [vendor, vendor]
 
 
 def test_what_is_no_emulator(tmp_path: Path) -> None:
