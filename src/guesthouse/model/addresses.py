@@ -1,27 +1,21 @@
-"""Where devices sit: PCI, drive, USB and virtio-serial addresses over a whole domain, and aliases. Pure.
+"""Where devices sit: drive, USB and virtio-serial addresses over a whole domain, and aliases; PCI is in pci.py. Pure.
 
 The rules are libvirt 9.0's (qemu_domain_address.c, domain_addr.c), so that a guest's hardware is the same here and
-there: i440fx has one bus with fixed places on slot 1 and 2; q35 has a root port for each PCI Express device.
+there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, InternalError, XMLError
+from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.model import pci
 from guesthouse.model.devices.address import Address, Alias
 from guesthouse.model.devices.disk import Disk
-from guesthouse.model.devices.simple import Controller, ControllerModel, ControllerTarget
+from guesthouse.model.devices.simple import Controller
 from guesthouse.model.domain import Domain
 
-Place = tuple[int, int, int]
-
-_CONVENTIONAL_NICS = ("rtl8139", "e1000", "ne2k_pci", "pcnet", "i82551", "i82557b", "i82559er", "e1000-82544gc")
-_ICH9_UHCI = {"ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2, "ich9-ehci1": 7}
 _USB_PORTS = {"ich9-ehci1": 6, "qemu-xhci": 4, "nec-xhci": 4, "ehci": 6}
-_ROOT_PORT = "pcie-root-port"
-_TO_PCI = "pcie-to-pci-bridge"
 
 
 def disk_index(dev: str) -> int:
@@ -48,8 +42,7 @@ def assign_drive(disk: Disk) -> None:
     elif disk.bus == "fdc":
         place = (index // 2, 0, index % 2)
     elif disk.bus == "scsi":
-        unit = index % 15
-        place = (index // 15, 0, unit + (unit >= 7))  # unit 7 is the controller itself
+        place = (index // 7, 0, index % 7)  # unit 7 is the controller itself
     else:
         return
     disk.address = Address(type="drive", controller=place[0], bus=place[1], target=0, unit=place[2])
@@ -59,238 +52,28 @@ def assign_addresses(domain: Domain) -> None:
     """Give every device without an address one. Raises XMLError or ConfigUnsupported where it cannot be."""
     _virtio_serial(domain)
     _usb(domain)
-    if domain.is_q35:
-        _Q35(domain).assign()
-    elif domain.is_i440fx:
-        _I440fx(domain).assign()
-
-
-def pci_devices(domain: Domain) -> Iterator[tuple[object, str]]:
-    """Devices that want a PCI address, in the order in which they get theirs, each with its kind: "express" or
-    "conventional"; an ICH9 USB companion has its own kind."""
-    dev = domain.dev
-    for nic in dev.interfaces:
-        if nic.type != "hostdev":
-            model = nic.model.type if nic.model else "rtl8139"
-            yield nic, "conventional" if model in _CONVENTIONAL_NICS else "express"
-    for sound in dev.sounds:
-        if sound.model in ("ich6", "ich9", "ac97", "es1370"):
-            yield sound, "conventional"
-    for controller in dev.controllers:
-        kind = controller.type
-        if kind == "usb" and controller.model == "none":
-            continue
-        if kind == "usb" and controller.model in _ICH9_UHCI:
-            yield controller, "companion"
-        elif kind in ("virtio-serial", "usb") or (kind == "scsi" and (controller.model or "").startswith("virtio")):
-            express = kind != "usb" or controller.model in ("qemu-xhci", "nec-xhci")
-            yield controller, "express" if express else "conventional"
-        elif kind == "scsi" or (kind == "sata" and not (domain.is_q35 and controller.index == 0)):
-            yield controller, "conventional"
-    for disk in dev.disks:
-        if disk.bus == "virtio":
-            yield disk, "express"
-    if dev.memballoon is not None and dev.memballoon.model != "none":
-        yield dev.memballoon, "express"
-    for rng in dev.rngs:
-        yield rng, "express"
-    for watchdog in dev.watchdogs:
-        if watchdog.model == "i6300esb":
-            yield watchdog, "conventional"
-    for video in dev.videos:
-        if video.model is not None and video.model.type not in ("none", "ramfb"):
-            yield video, "express" if video.model.type == "virtio" else "conventional"
-    for item in dev.inputs:
-        if item.bus == "virtio":
-            yield item, "express"
-
-
-class _Pci:
-    """Which places of which bus are taken."""
-
-    def __init__(self, domain: Domain) -> None:
-        self.domain = domain
-        self.taken: dict[Place, object] = {}
-
-    def reserve_given(self) -> None:
-        """Take the places that the document itself names."""
-        everything = [*pci_devices(self.domain), *((c, "") for c in self.domain.dev.controllers)]
-        seen: set[int] = set()
-        for device, _ in everything:
-            address: Address | None = device.address  # type: ignore[attr-defined]
-            if id(device) in seen or address is None or address.type not in ("pci", None):
-                continue
-            seen.add(id(device))
-            if address.bus is None and address.slot is None:
-                device.address = None  # type: ignore[attr-defined]
-                continue
-            address.type = "pci"
-            address.domain = address.domain or 0
-            place = (address.bus or 0, address.slot or 0, address.function or 0)
-            address.bus, address.slot, address.function = place
-            if place in self.taken:
-                where = f"{address.domain:04x}:{place[0]:02x}:{place[1]:02x}.{place[2]:x}"
-                raise XMLError(f"Attempted double use of PCI Address {where}")
-            self.taken[place] = device
-
-    def slot_free(self, bus: int, slot: int) -> bool:
-        return not any(place[:2] == (bus, slot) for place in self.taken)
-
-    def put(self, device: object, place: Place, multifunction: bool | None = None) -> None:
-        self.taken[place] = device
-        device.address = Address.pci(*place, multifunction=multifunction)  # type: ignore[attr-defined]
-
-    def fixed(self, device: object, place: Place) -> None:
-        """A device whose place the machine decides."""
-        if device.address is None:  # type: ignore[attr-defined]
-            self.put(device, place)
-
-    def companions(self, controller: Controller, slot: int, bus: int = 0) -> None:
-        """All ICH9 controllers of one index share a slot, a function each."""
-        for other in self.domain.dev.controllers:
-            same = other.type == "usb" and other.index == controller.index
-            if same and other.model in _ICH9_UHCI and other.address is None:
-                function = _ICH9_UHCI[other.model]
-                self.put(other, (bus, slot, function), True if function == 0 else None)
-
-    def primary_video(self, slot: int) -> None:
-        videos = self.domain.dev.videos
-        if videos and videos[0].model is not None and videos[0].model.type not in ("none", "ramfb"):
-            self.fixed(videos[0], (0, slot, 0))
-
-
-class _I440fx(_Pci):
-    """One bus; slot 1 is the PIIX3 (ISA, IDE, USB, power management), slot 2 the first graphics card."""
-
-    def assign(self) -> None:
-        self.reserve_given()
-        for controller in self.domain.dev.controllers:
-            if controller.type == "ide" and controller.index == 0:
-                self.fixed(controller, (0, 1, 1))
-            elif controller.type == "usb" and controller.index == 0 and controller.model == "piix3-uhci":
-                self.fixed(controller, (0, 1, 2))
-        self.primary_video(2)
-        for place in ((0, 0, 0), (0, 1, 0)):
-            self.taken.setdefault(place, None)
-        for device, kind in pci_devices(self.domain):
-            if device.address is not None:  # type: ignore[attr-defined]
-                continue
-            slot = next((slot for slot in range(1, 32) if self.slot_free(0, slot)), None)
-            if slot is None:
-                raise InternalError("No more available PCI slots")
-            if kind == "companion":
-                assert isinstance(device, Controller)
-                self.companions(device, slot)
-            else:
-                self.put(device, (0, slot, 0))
-
-
-class _Q35(_Pci):
-    """Integrated devices on slot 0x1f, a root port for each PCI Express device and one to spare."""
-
-    def assign(self) -> None:
-        self.reserve_given()
-        for place in ((0, 0, 0), (0, 0x1F, 0), (0, 0x1F, 3)):
-            self.taken.setdefault(place, None)
-        for controller in self.domain.dev.controllers:
-            if controller.type == "sata" and controller.index == 0:
-                self.fixed(controller, (0, 0x1F, 2))
-        self.primary_video(1)
-        for controller in self.domain.dev.controllers:
-            if controller.type == "usb" and controller.model in _ICH9_UHCI and controller.address is None:
-                self.companions(controller, 0x1D if self.slot_free(0, 0x1D) else 0x1A)
-        for sound in self.domain.dev.sounds:
-            if sound.model == "ich9" and sound.address is None and self.slot_free(0, 0x1B):
-                self.put(sound, (0, 0x1B, 0))
-        wanting = [(d, k) for d, k in pci_devices(self.domain) if d.address is None]  # type: ignore[attr-defined]
-        conventional = [device for device, kind in wanting if kind == "conventional"]
-        if conventional and not self._controllers(_TO_PCI):
-            self._add(_TO_PCI)
-        bridges = [c for c in self._controllers(_TO_PCI) if c.address is None]
-        free = self._free_ports()
-        # a fresh topology gets one port to spare, for what is plugged in later
-        fresh = bool(wanting) and not any(c.address is not None for c in self._controllers(_ROOT_PORT))
-        express = [device for device, kind in wanting if kind == "express"]
-        missing = len(express) + len(bridges) + (1 if fresh else 0) - len(free)
-        given = len(self._controllers(_ROOT_PORT))
-        for _ in range(missing if not (fresh and given >= len(express) + len(bridges)) else 0):
-            self._add(_ROOT_PORT)
-        self._place_ports()
-        for device in [*bridges, *express]:
-            self.put(device, (self._free_ports()[0], 0, 0))
-        for device in conventional:
-            self.put(device, (*self._free_conventional(), 0))
-
-    def _controllers(self, model: str) -> list[Controller]:
-        return [c for c in self.domain.dev.controllers if c.type == "pci" and c.model == model]
-
-    def _free_ports(self) -> list[int]:
-        buses = sorted(c.index for c in self._controllers(_ROOT_PORT) if c.index is not None)
-        return [bus for bus in buses if self.slot_free(bus, 0)]
-
-    def _free_conventional(self) -> tuple[int, int]:
-        for controller in self._controllers(_TO_PCI):
-            for slot in range(1, 32):
-                if controller.index is not None and self.slot_free(controller.index, slot):
-                    return controller.index, slot
-        raise InternalError("No more available PCI slots")
-
-    def _add(self, model: str) -> None:
-        used = {c.index for c in self.domain.dev.controllers if c.type == "pci"}
-        index = next(n for n in range(1, 256) if n not in used)
-        self.domain.dev.controllers.append(Controller(type="pci", index=index, model=model))
-
-    def _place_ports(self) -> None:
-        for port in self._controllers(_ROOT_PORT):
-            if port.model_name is None:
-                port.model_name = ControllerModel(name="pcie-root-port")
-            if port.address is None:
-                self.put(port, self._next_function())
-            address = port.address
-            assert address is not None and address.slot is not None and address.function is not None
-            if port.target is None:
-                port.target = ControllerTarget()
-            if port.target.chassis is None:
-                port.target.chassis = port.index
-            if port.target.port is None:
-                port.target.port = f"0x{(address.slot << 3) + address.function:x}"
-        for bridge in self._controllers(_TO_PCI):
-            if bridge.model_name is None:
-                bridge.model_name = ControllerModel(name="pcie-pci-bridge")
-        # a slot with several functions says so on its first
-        for place, device in self.taken.items():
-            several = place[2] == 0 and any(p[:2] == place[:2] and p[2] for p in self.taken)
-            if several and isinstance(device, Controller) and device.model == _ROOT_PORT and device.address:
-                device.address.multifunction = True
-
-    def _next_function(self) -> Place:
-        for slot in range(1, 0x1F):
-            ports = [d for p, d in self.taken.items() if p[:2] == (0, slot)]
-            if all(isinstance(d, Controller) and d.model == _ROOT_PORT for d in ports):
-                for function in range(8):
-                    if (0, slot, function) not in self.taken:
-                        return 0, slot, function
-        raise InternalError("No more available PCI slots")
+    if domain.is_q35 or domain.is_i440fx:
+        pci.assign(domain)
 
 
 def _virtio_serial(domain: Domain) -> None:
-    """Ports for channels and virtio consoles; port 0 of a controller is for a console alone."""
+    """Ports for channels; port 0 of a controller is for a console. Consoles without one are left to QEMU."""
     dev = domain.dev
-    taken: set[tuple[int, int]] = set()
+    taken: set[tuple[int, str]] = set()
     wanting = []
     for device in [*dev.channels, *dev.consoles]:
         if device.target is None or device.target.type != "virtio":
             continue
         address = device.address
         if address is not None and address.type == "virtio-serial" and address.port is not None:
-            taken.add((address.controller or 0, int(address.port)))
-        else:
+            taken.add((address.controller or 0, address.port))
+        elif device in dev.channels or address is not None:
             wanting.append(device)
     for device in wanting:
-        first = 0 if device in dev.consoles else 1
-        port = next(n for n in range(first, 32) if (0, n) not in taken)
-        taken.add((0, port))
-        device.address = Address(type="virtio-serial", controller=0, bus=0, port=str(port))
+        index = (device.address and device.address.controller) or 0
+        port = next(str(n) for n in range(1, 32) if (index, str(n)) not in taken)
+        taken.add((index, port))
+        device.address = Address(type="virtio-serial", controller=index, bus=0, port=port)
 
 
 def _usb(domain: Domain) -> None:

@@ -15,11 +15,14 @@ from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Ser
 from guesthouse.model.devices.disk import Disk, DiskDriver
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
 from guesthouse.model.devices.interface import Interface, MacAddress, Model
-from guesthouse.model.devices.simple import Audio, Controller, Input, MemBalloon
+from guesthouse.model.devices.simple import Audio, Controller, ControllerMaster, Input, MemBalloon
 from guesthouse.model.domain import BootDevice, Clock, Cpu, CpuModel, Domain, Vcpu
 
 _BUS_BY_PREFIX = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen"}
 _VNC_PASSWORD_MAX = 8
+# where libvirt makes sockets of its own choice: they are not the user's wish
+_GENERATED = "/var/lib/libvirt/qemu/"
+_UHCI_FIRST_PORT = {"ich9-uhci1": 0, "ich9-uhci2": 2, "ich9-uhci3": 4}
 
 
 class MissingName(GuesthouseError):
@@ -58,6 +61,8 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     _machine(domain, host)
     _basics(domain)
     _cpu(domain, host)
+    if domain.features is not None and domain.features.hyperv is not None:
+        domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
     dev = domain.dev
     if dev.emulator is None:
         dev.emulator = host.emulators[domain.arch]
@@ -67,12 +72,16 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     _characters(domain)
     _screen(domain)
     _inputs(domain)
+    for watchdog in dev.watchdogs:
+        watchdog.action = watchdog.action or "reset"
+    for rng in dev.rngs:
+        if rng.backend is not None and rng.backend.model == "random":
+            rng.backend.device = rng.backend.device or "/dev/random"
     _controllers(domain)
     if dev.memballoon is None:
         dev.memballoon = MemBalloon(model="virtio")
     _unique(domain)
     addresses.assign_addresses(domain)
-    dev.controllers[:] = _ordered(dev.controllers)
 
 
 def _identity(domain: Domain) -> None:
@@ -170,14 +179,15 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
     cpu.mode = cpu.mode or "custom"
     if cpu.mode == "custom":
         cpu.match = cpu.match or "exact"
-        cpu.check = cpu.check or "partial"
+        # an emulated processor is not compared with the host's
+        cpu.check = cpu.check or ("none" if domain.type == "qemu" else "partial")
         if cpu.model is not None:
             cpu.model.fallback = cpu.model.fallback or "allow"
     elif cpu.mode == "host-model":
         cpu.check = cpu.check or "partial"
     else:
         cpu.check = cpu.check or "none"
-        if cpu.migratable is None:
+        if cpu.migratable is None and cpu.mode == "host-passthrough":
             cpu.migratable = True
         if domain.type != "kvm" and cpu.mode == "host-passthrough":
             raise ConfigUnsupported(
@@ -189,9 +199,8 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
 
 
 def _disks(domain: Domain) -> None:
+    # as the document is read: before buses that it leaves out are filled in
     disks = domain.dev.disks
-    for disk in disks:
-        _disk(disk)
     ordered: list[Disk] = []
     for disk in disks:
         # among those of its bus by target name, else behind all
@@ -203,6 +212,8 @@ def _disks(domain: Domain) -> None:
             at = max((i + 1 for i, other in enumerate(ordered) if other.bus == disk.bus), default=len(ordered))
         ordered.insert(at, disk)
     disks[:] = ordered
+    for disk in disks:
+        _disk(disk)
 
 
 def _index(disk: Disk) -> int:
@@ -234,7 +245,11 @@ def _disk(disk: Disk) -> None:
     if disk.driver is None:
         disk.driver = DiskDriver()
     disk.driver.name = disk.driver.name or "qemu"
-    disk.driver.type = disk.driver.type or "raw"
+    source = disk.source
+    if disk.type in ("network", "volume") and (source is None or not (source.protocol or source.pool)):
+        disk.type, disk.source = "file", None  # an empty drive is none of a network's or a pool's
+    if disk.type != "volume":
+        disk.driver.type = disk.driver.type or "raw"
     addresses.assign_drive(disk)
 
 
@@ -266,8 +281,7 @@ def _characters(domain: Domain) -> None:
             console.target = CharTarget()
         target = console.target
         target.type = target.type or "serial"
-        if target.port is None:
-            target.port = index
+        target.port = index
     first = dev.consoles[0] if dev.consoles else None
     is_serial = first is not None and first.target is not None and first.target.type == "serial"
     if first is not None and is_serial and not dev.serials:
@@ -280,9 +294,6 @@ def _characters(domain: Domain) -> None:
     if dev.serials and not is_serial:
         dev.consoles.insert(0, Console(target=CharTarget(type="serial", port=0)))
         is_serial = True
-        for index, console in enumerate(dev.consoles[1:], 1):
-            assert console.target is not None
-            console.target.port = index
     if dev.serials and is_serial:
         twin, serial = dev.consoles[0], dev.serials[0]
         twin.type = serial.type
@@ -300,8 +311,11 @@ def _characters(domain: Domain) -> None:
             raise XMLError("target type must be specified for channel device", domain=ErrorDomain.DOMAIN)
         channel.target.state = None
         source = channel.source
-        if channel.type == "unix" and source is not None and source.mode is None and source.path:
-            source.mode = "connect"
+        if channel.type == "unix" and source is not None:
+            if not source.path:
+                channel.sources.clear()  # bound to a path of the host's choice at each start
+            elif source.mode is None:
+                source.mode = "connect"
 
 
 def _serial(serial: Serial, index: int) -> None:
@@ -322,6 +336,11 @@ def _screen(domain: Domain) -> None:
         _graphics(graphics)
     if dev.graphics and not dev.videos:
         dev.videos.append(Video(model=VideoModel(type="cirrus")))
+    primary = [video for video in dev.videos if video.model is not None and video.model.primary]
+    if len(primary) > 1:
+        raise ConfigUnsupported("Only one primary video device is supported")
+    if primary:
+        dev.videos.insert(0, dev.videos.pop(next(i for i, v in enumerate(dev.videos) if v is primary[0])))
     for index, video in enumerate(dev.videos):
         _video(video, primary=index == 0)
     if not dev.audios:
@@ -336,6 +355,16 @@ def _graphics(graphics: Graphics) -> None:
         raise ConfigUnsupported(
             f"VNC password is {len(graphics.passwd or '')} characters long, only {_VNC_PASSWORD_MAX} permitted"
         )
+    if graphics.socket is not None and not graphics.listens:
+        graphics.listens.append(Listen(type="socket", socket=graphics.socket))
+    for listen in graphics.listens:
+        if listen.type == "socket" and (listen.socket or "").startswith(_GENERATED):
+            listen.type, listen.socket, graphics.socket = "address", None, None
+    first = graphics.listens[0] if graphics.listens else None
+    if first is not None and first.type in ("socket", "none"):
+        graphics.port = graphics.autoport = graphics.listen = None
+        graphics.socket = first.socket if graphics.type == "vnc" else None
+        return
     if graphics.port in (0, -1):
         graphics.port = None
         graphics.autoport = True
@@ -392,7 +421,10 @@ def _inputs(domain: Domain) -> None:
 def _controllers(domain: Domain) -> None:
     """Number those that have no index, and add those that the machine and the devices need."""
     dev = domain.dev
+    dev.controllers[:] = in_order(dev.controllers)
     for controller in dev.controllers:
+        if controller.model in _UHCI_FIRST_PORT and controller.master is None:
+            controller.master = ControllerMaster(startport=_UHCI_FIRST_PORT[controller.model])
         if controller.type == "pci" and controller.model in ("pci-root", "pcie-root"):
             controller.index = 0
     for controller in dev.controllers:
@@ -420,9 +452,9 @@ def _controllers(domain: Domain) -> None:
         highest = max((d.address.controller or 0 for d in dev.disks if d.bus == bus and d.address), default=-1)
         for index in range(highest + 1):
             need(kind, index, "lsilogic" if kind == "scsi" else None)
-    serial_users = [d for d in [*dev.channels, *dev.consoles] if d.target is not None and d.target.type == "virtio"]
-    if serial_users:
-        need("virtio-serial")
+    for device in [*dev.channels, *dev.consoles]:
+        if device.target is not None and device.target.type == "virtio":
+            need("virtio-serial", (device.address and device.address.controller) or 0)
 
 
 def _companion(one: Controller, other: Controller) -> bool:
@@ -430,8 +462,9 @@ def _companion(one: Controller, other: Controller) -> bool:
     return (one.model or "").startswith("ich9-") and (other.model or "").startswith("ich9-") and one is not other
 
 
-def _ordered(controllers: list[Controller]) -> list[Controller]:
-    """Those of a type together, by index, where the first of the type stands (virDomainControllerInsert)."""
+def in_order(controllers: list[Controller]) -> list[Controller]:
+    """Those of a type together, by index, where the first of the type stands (virDomainControllerInsert): the order of
+    a document that libvirt has read. What it adds to a definition stands at the end until it is read again."""
     ordered: list[Controller] = []
     for controller in controllers:
         same = [i for i, other in enumerate(ordered) if other.type == controller.type]

@@ -101,11 +101,11 @@ class Os(Element, tag="os"):
     initrd: str | None = Text("initrd", alias=("initrd",))
     cmdline: str | None = Text("cmdline", alias=("kernel_args", "extra_args"))
     dtb: str | None = Text("dtb")
+    acpi: object = Raw("acpi")
     boots: list[BootDevice] = Children(BootDevice)
     bootmenu: BootMenu | None = Child(BootMenu)
     bios: Bios | None = Child(Bios)
     smbios: Smbios | None = Child(Smbios)
-    acpi: object = Raw("acpi")
 
 
 class State(Element):
@@ -335,6 +335,7 @@ class Domain(Element, tag="domain"):
     vcpus: object = Raw("vcpus")
     iothreads: int | None = Text("iothreads", UInt)
     iothreadids: object = Raw("iothreadids")
+    default_iothread: object = Raw("defaultiothread")
     cputune: object = Raw("cputune")
     numatune: object = Raw("numatune")
     resource: Resource | None = Child(Resource)

@@ -20,6 +20,7 @@ from typing import Any
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, OperationFailed, ResourceBusy
 from guesthouse.host import kvm
 from guesthouse.model import addresses
+from guesthouse.model.defaults import in_order
 from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.graphics import Graphics
@@ -75,6 +76,7 @@ class Runner:
         if live.type == "kvm":
             self._need_kvm()
         command.check(live)
+        live.dev.controllers[:] = in_order(live.dev.controllers)
         guest.id = live.id = store.next_id()
         addresses.assign_aliases(live)
         self._macs_are_free(guest, live)

@@ -55,8 +55,8 @@ class CharDevice(Element):
 
     type: str = Attr("type", Choice(*TYPES), default="pty")
     tty: str | None = Attr("tty")
-    protocol: CharProtocol | None = Child(CharProtocol)
     sources: list[CharSource] = Children(CharSource)
+    protocol: CharProtocol | None = Child(CharProtocol)
     log: CharLog | None = Child(CharLog)
     target: CharTarget | None = Child(CharTarget)
     alias: Alias | None = Child(Alias)

@@ -9,7 +9,6 @@ from guesthouse.model.fields import (
     Child,
     Children,
     Choice,
-    Content,
     Element,
     Flag,
     OnOff,
@@ -90,8 +89,10 @@ class BlockIo(Element, tag="blockio"):
     physical_block_size: int | None = Attr("physical_block_size", UInt, alias=("physical_block_size",))
 
 
-class IoTuneValue(Element):
-    value: int | None = Content(UInt)
+class Transient(Element, tag="transient"):
+    """What the guest writes is thrown away when it stops."""
+
+    share_backing: bool | None = Attr("shareBacking", Bool)
 
 
 class Disk(Element, tag="disk"):
@@ -108,18 +109,18 @@ class Disk(Element, tag="disk"):
     source: DiskSource | None = Child(DiskSource)
     backing: BackingStore | None = Child(BackingStore)
     mirror: object = Raw("mirror")
+    blockio: BlockIo | None = Child(BlockIo)
     target: DiskTarget | None = Child(DiskTarget)
     iotune: object = Raw("iotune")
     readonly: bool = Flag("readonly", alias=("readonly",))
     shareable: bool = Flag("shareable")
-    transient: bool = Flag("transient")
+    transient: Transient | None = Child(Transient)
     serial: str | None = Text("serial", alias=("serial",))
     wwn: str | None = Text("wwn")
     vendor: str | None = Text("vendor")
     product: str | None = Text("product")
     encryption: object = Raw("encryption")
     boot: Boot | None = Child(Boot)
-    blockio: BlockIo | None = Child(BlockIo)
     alias: Alias | None = Child(Alias)
     address: Address | None = Child(Address)
 

@@ -13,6 +13,13 @@ class Listen(Element, tag="listen"):
     socket: str | None = Attr("socket")
 
 
+class SpiceChannel(Element, tag="channel"):
+    """Whether one of spice's channels must be encrypted."""
+
+    name: str | None = Attr("name", required=True)
+    mode: str | None = Attr("mode", Choice("any", "secure", "insecure"), required=True)
+
+
 class Image(Element, tag="image"):
     """How spice compresses pictures."""
 
@@ -53,6 +60,7 @@ class Graphics(Element, tag="graphics"):
     autoport: bool | None = Attr("autoport", Bool)
     websocket: int | None = Attr("websocket", Int)
     websocket_generated: str | None = Attr("websocketGenerated")
+    socket: str | None = Attr("socket")
     listen: str | None = Attr("listen")
     keymap: str | None = Attr("keymap")
     share_policy: str | None = Attr("sharePolicy")
@@ -66,11 +74,14 @@ class Graphics(Element, tag="graphics"):
     passwd_valid_to: str | None = Attr("passwdValidTo", alias=("passwordValidTo",))
     connected: str | None = Attr("connected")
     listens: list[Listen] = Children(Listen, key="listens")
-    channels: object = Raw("channel")
+    channels: list[SpiceChannel] = Children(SpiceChannel)
     image: Image | None = Child(Image)
+    jpeg: object = Raw("jpeg")
+    zlib: object = Raw("zlib")
+    playback: object = Raw("playback")
     streaming: Streaming | None = Child(Streaming)
-    clipboard: Clipboard | None = Child(Clipboard)
     mouse: Mouse | None = Child(Mouse)
+    clipboard: Clipboard | None = Child(Clipboard)
     filetransfer: FileTransfer | None = Child(FileTransfer)
     gl: Gl | None = Child(Gl)
 

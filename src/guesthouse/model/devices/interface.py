@@ -25,9 +25,9 @@ class InterfaceSource(Element, tag="source"):
     portid: str | None = Attr("portid")
     bridge: str | None = Attr("bridge", alias=("bridge",))
     dev: str | None = Attr("dev")
-    mode: str | None = Attr("mode", alias=("source_mode",))
     type: str | None = Attr("type", alias=("source_type",))
     path: str | None = Attr("path", alias=("source_path",))
+    mode: str | None = Attr("mode", alias=("source_mode",))
 
 
 class InterfaceTarget(Element, tag="target"):
@@ -89,9 +89,12 @@ class Interface(Element, tag="interface"):
     managed: bool | None = Attr("managed", Bool)
     trust_guest_rx_filters: bool | None = Attr("trustGuestRxFilters", Bool)
     mac: MacAddress | None = Child(MacAddress)
-    vlan: object = Raw("vlan")
     source: InterfaceSource | None = Child(InterfaceSource)
+    vlan: object = Raw("vlan")
     virtualport: object = Raw("virtualport")
+    bandwidth: object = Raw("bandwidth")
+    port: InterfacePort | None = Child(InterfacePort)
+    ips: list[IpAddress] = Children(IpAddress)
     script: object = Raw("script")
     target: InterfaceTarget | None = Child(InterfaceTarget)
     guest: object = Raw("guest")
@@ -101,12 +104,9 @@ class Interface(Element, tag="interface"):
     filterref: object = Raw("filterref")
     link: Link | None = Child(Link)
     mtu: Mtu | None = Child(Mtu)
-    bandwidth: object = Raw("bandwidth")
-    ips: list[IpAddress] = Children(IpAddress)
-    port: InterfacePort | None = Child(InterfacePort)
-    rom: InterfaceRom | None = Child(InterfaceRom)
     boot: Boot | None = Child(Boot)
     alias: Alias | None = Child(Alias)
+    rom: InterfaceRom | None = Child(InterfaceRom)
     address: Address | None = Child(Address)
 
     @property

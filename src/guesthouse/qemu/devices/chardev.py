@@ -72,9 +72,11 @@ def character(domain: Domain, device: CharDevice, socket_fd: int | None = None) 
     elif kind == "virtio":
         address = device.address
         driver = "virtconsole" if device.TAG == "console" else "virtserialport"
-        nr = int((address and address.port) or 0)
-        bus = f"virtio-serial{(address and address.controller) or 0}.0"
-        props = {"driver": driver, "bus": bus, "nr": nr, **props}
+        if address is not None:
+            bus, nr = f"virtio-serial{address.controller or 0}.0", int(address.port or 0)
+            props = {"driver": driver, "bus": bus, "nr": nr, **props}
+        else:
+            props = {"driver": driver, **props}
         if driver == "virtserialport" and target is not None and target.name:
             props["name"] = target.name
     else:

@@ -41,7 +41,7 @@ def _check(device: Disk) -> None:
     for name in ("auth", "encryption", "mirror", "iotune"):
         if getattr(device, name) is not None:
             raise ConfigUnsupported(f"<{name}> of disk '{device.dev}' is not supported yet")
-    if device.transient:
+    if device.transient is not None:
         raise ConfigUnsupported(f"transient disk '{device.dev}' is not supported yet")
     if device.device == "lun":
         raise ConfigUnsupported(f"disk device='lun' is not supported yet (disk '{device.dev}')")

@@ -41,14 +41,31 @@ def graphics(device: Graphics) -> Parts:
         if device.keymap:
             out += ["-k", device.keymap]
         return Parts(options=out)
-    for name in ("channels", "gl"):
-        if getattr(device, name) is not None:
+    for name in ("channels", "jpeg", "zlib", "playback", "gl"):
+        if getattr(device, name):
             raise ConfigUnsupported(f"<{name}> of spice graphics is not supported yet")
     options = [f"port={device.port}", f"addr={address}"]
     if device.passwd is None:
         options.append("disable-ticketing=on")
+    options += _spice_details(device)
     options.append("seamless-migration=on")
     return Parts(options=["-spice", ",".join(options)])
+
+
+def _spice_details(device: Graphics) -> list[str]:
+    """What passes between a spice viewer and the guest, and how."""
+    found = []
+    if device.mouse is not None and device.mouse.mode is not None:
+        found.append(f"agent-mouse={'off' if device.mouse.mode == 'server' else 'on'}")
+    if device.image is not None and device.image.compression is not None:
+        found.append(f"image-compression={device.image.compression}")
+    if device.streaming is not None and device.streaming.mode is not None:
+        found.append(f"streaming-video={device.streaming.mode}")
+    if device.clipboard is not None and device.clipboard.copypaste is False:
+        found.append("disable-copy-paste=on")
+    if device.filetransfer is not None and device.filetransfer.enable is False:
+        found.append("disable-agent-file-xfer=on")
+    return found
 
 
 _DRIVERS = {

@@ -1,0 +1,300 @@
+"""PCI topology: which bus, slot and function each device gets, and which bridges and ports that takes. Pure.
+
+The rules are libvirt 9.0's (qemu_domain_address.c, domain_addr.c): places that the document names count; then all
+devices are placed once on paper, adding buses as they are needed; the buses become controllers, and everything is
+placed in earnest, PCI controllers first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from guesthouse.errors import InternalError, XMLError
+from guesthouse.model.devices.address import Address
+from guesthouse.model.devices.simple import Controller, ControllerModel, ControllerTarget
+from guesthouse.model.domain import Domain
+
+Place = tuple[int, int, int]
+
+_CONVENTIONAL_NICS = ("rtl8139", "e1000", "ne2k_pci", "pcnet", "i82551", "i82557b", "i82559er", "e1000-82544gc")
+_ICH9_UHCI = {"ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2, "ich9-ehci1": 7}
+_ROOTS = ("pci-root", "pcie-root")
+_ROOT_PORT = "pcie-root-port"
+_TO_PCI = "pcie-to-pci-bridge"
+
+# bus -> what may be plugged into it, its first and last slot
+_ENDPOINT = frozenset({"express", _TO_PCI, "pcie-switch-upstream-port"})
+_HOTPLUG_PCI = frozenset({"conventional", "companion", "pci-bridge"})
+_BUSES: dict[str, tuple[frozenset[str], int, int]] = {
+    "pci-root": (_HOTPLUG_PCI, 1, 31),
+    "pci-bridge": (_HOTPLUG_PCI, 1, 31),
+    _TO_PCI: (_HOTPLUG_PCI, 1, 31),
+    "dmi-to-pci-bridge": (frozenset({"pci-bridge"}), 0, 31),
+    "pcie-root": (frozenset({_ROOT_PORT, "dmi-to-pci-bridge"}), 1, 31),
+    _ROOT_PORT: (_ENDPOINT, 0, 0),
+    "pcie-switch-upstream-port": (frozenset({"pcie-switch-downstream-port"}), 0, 31),
+    "pcie-switch-downstream-port": (_ENDPOINT, 0, 0),
+}
+_MODEL_NAMES = {
+    "pci-bridge": "pci-bridge",
+    _TO_PCI: "pcie-pci-bridge",
+    "dmi-to-pci-bridge": "i82801b11-bridge",
+    _ROOT_PORT: "pcie-root-port",
+    "pcie-switch-upstream-port": "x3130-upstream",
+    "pcie-switch-downstream-port": "xio3130-downstream",
+}
+
+
+def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
+    """Devices that want a PCI address, in the order in which they get theirs, each with its kind: "express" or
+    "conventional"; an ICH9 USB companion has its own kind. PCI controllers are not among them."""
+    dev = domain.dev
+    for nic in dev.interfaces:
+        if nic.type != "hostdev":
+            model = nic.model.type if nic.model else "rtl8139"
+            yield nic, "conventional" if model in _CONVENTIONAL_NICS else "express"
+    for sound in dev.sounds:
+        if sound.model in ("ich6", "ich9", "ac97", "es1370"):
+            yield sound, "conventional"
+    for controller in dev.controllers:
+        kind = controller.type
+        if kind == "usb" and controller.model == "none":
+            continue
+        if kind == "usb" and controller.model in _ICH9_UHCI:
+            yield controller, "companion"
+        elif kind in ("virtio-serial", "usb") or (kind == "scsi" and (controller.model or "").startswith("virtio")):
+            express = kind != "usb" or controller.model in ("qemu-xhci", "nec-xhci")
+            yield controller, "express" if express else "conventional"
+        elif kind == "scsi" or (kind == "sata" and not (domain.is_q35 and controller.index == 0)):
+            yield controller, "conventional"
+    for disk in dev.disks:
+        if disk.bus == "virtio":
+            yield disk, "express"
+    if dev.memballoon is not None and dev.memballoon.model != "none":
+        yield dev.memballoon, "express"
+    for rng in dev.rngs:
+        yield rng, "express"
+    for watchdog in dev.watchdogs:
+        if watchdog.model == "i6300esb":
+            yield watchdog, "conventional"
+    for video in dev.videos:
+        if video.model is not None and video.model.type not in ("none", "ramfb"):
+            yield video, "express" if video.model.type == "virtio" else "conventional"
+    for item in dev.inputs:
+        if item.bus == "virtio":
+            yield item, "express"
+    for serial in dev.serials:
+        if serial.target is not None and serial.target.type == "pci-serial":
+            yield serial, "conventional"
+
+
+def assign(domain: Domain) -> None:
+    """Give every PCI device without an address one, adding the controllers that this takes. Raises XMLError where two
+    are given the same place, InternalError where there is no place left."""
+    dev = domain.dev
+    given = [c.index or 0 for c in dev.controllers if c.type == "pci"]
+    for device, _ in _everything(domain):
+        address: Address | None = device.address
+        if address is not None and address.type in ("pci", None):
+            if address.bus is None and address.slot is None:
+                device.address = None
+                continue
+            address.type, address.domain = "pci", address.domain or 0
+            address.bus, address.slot, address.function = address.bus or 0, address.slot or 0, address.function or 0
+    paper = _Topology(domain)
+    if not domain.is_q35 and not paper.full:
+        paper.free("conventional")  # room for a bridge
+    paper.place_all()
+    if domain.is_q35 and max(given) == 0 and len(paper.buses) > 1:
+        paper.free("express")  # a topology that is all ours has one port to spare, for what is plugged in later
+    for index, bus in enumerate(paper.buses):
+        if index and not any(c.type == "pci" and c.index == index for c in dev.controllers):
+            dev.controllers.append(Controller(type="pci", index=index, model=bus.model))
+    real = _Topology(domain)
+    real.place_all()
+    for device, place in real.placed:
+        device.address = Address.pci(*place)
+    _finish(domain, real)
+
+
+def _everything(domain: Domain) -> Iterator[tuple[Any, str]]:
+    """PCI controllers, then the other devices, then those that sit in the machine itself."""
+    bridges = [c for c in domain.dev.controllers if c.type == "pci" and c.model not in _ROOTS]
+    yield from ((c, c.model or "") for c in bridges)
+    for device, kind in devices(domain):
+        # the i440fx knows no PCI Express
+        yield device, "conventional" if kind == "express" and not domain.is_q35 else kind
+    for controller in domain.dev.controllers:
+        integrated = controller.type == "ide" or (controller.type == "sata" and domain.is_q35)
+        if integrated and controller.index == 0:
+            yield controller, "integrated"
+
+
+@dataclass
+class _Bus:
+    model: str
+    taken: dict[tuple[int, int], Any] = field(default_factory=dict)
+
+    def slot(self, number: int) -> list[tuple[int, Any]]:
+        """Functions that are taken."""
+        return [(function, holder) for (slot, function), holder in self.taken.items() if slot == number]
+
+    @property
+    def slots(self) -> range:
+        _, first, last = _BUSES.get(self.model, (frozenset(), 1, 31))
+        return range(first, last + 1)
+
+    def takes(self, kind: str) -> bool:
+        return self.model in _BUSES and kind in _BUSES[self.model][0]
+
+
+class _Topology:
+    """All buses, and who sits where: those with an address already, and those that got a place here (``placed``)."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.root = "pcie-root" if domain.is_q35 else "pci-root"
+        self.placed: list[tuple[Any, Place]] = []
+        models = {c.index or 0: c.model or "" for c in domain.dev.controllers if c.type == "pci"}
+        hole = _ROOT_PORT if domain.is_q35 else "pci-bridge"
+        self.buses = [_Bus(models.get(index, hole)) for index in range(max(models) + 1)]
+        for device, _ in _everything(domain):
+            if device.address is not None and device.address.is_pci:
+                a = device.address
+                self._take(device, (a.bus, a.slot, a.function))
+        for place in ((0, 0), (0x1F, 0), (0x1F, 3)) if domain.is_q35 else ((0, 0), (1, 0)):
+            self.buses[0].taken.setdefault(place, None)
+
+    @property
+    def full(self) -> bool:
+        return all(bus.slot(number) for bus in self.buses for number in bus.slots)
+
+    def _take(self, device: object, place: Place) -> None:
+        bus, slot, function = place
+        while bus >= len(self.buses):
+            self.buses.append(_Bus(_ROOT_PORT if self.domain.is_q35 else "pci-bridge"))
+        if (slot, function) in self.buses[bus].taken:
+            raise XMLError(f"Attempted double use of PCI Address 0000:{bus:02x}:{slot:02x}.{function:x}")
+        self.buses[bus].taken[slot, function] = device
+
+    def put(self, device: Any, place: Place) -> None:
+        self._take(device, place)
+        self.placed.append((device, place))
+
+    def place_all(self) -> None:
+        """Places for everything that has none."""
+        self._fixed()
+        for device, kind in _everything(self.domain):
+            if not self._wants(device) or kind == "integrated":
+                continue
+            place = self.free(kind)
+            if kind == "companion":
+                self._companions(device, place[:2])
+            else:
+                self.put(device, place)
+
+    def _wants(self, device: Any) -> bool:
+        return device.address is None and all(device is not other for other, _ in self.placed)
+
+    def _fixed(self) -> None:
+        """Devices whose place the machine decides: on i440fx slot 1 is the PIIX3 (IDE, USB), slot 2 the first graphics
+        card; on q35 slot 1 is that, and 0x1a to 0x1f are the ICH9 (USB, sound, SATA)."""
+        root = self.buses[0]
+        q35 = self.domain.is_q35
+        for controller in self.domain.dev.controllers:
+            if not self._wants(controller):
+                continue
+            what = (controller.type, controller.index, controller.model)
+            if what[:2] == ("sata", 0) and q35:
+                self.put(controller, (0, 0x1F, 2))
+            elif what[:2] == ("ide", 0) and not q35:
+                self.put(controller, (0, 1, 1))
+            elif what == ("usb", 0, "piix3-uhci") and not q35:
+                self.put(controller, (0, 1, 2))
+            elif controller.model == "dmi-to-pci-bridge" and not root.slot(0x1E):
+                self.put(controller, (0, 0x1E, 0))
+            elif controller.type == "usb" and controller.model in _ICH9_UHCI and q35:
+                self._companions(controller, (0, 0x1A if root.slot(0x1D) else 0x1D))
+        videos = self.domain.dev.videos
+        slot = 1 if q35 else 2
+        graphic = videos and videos[0].model is not None and videos[0].model.type not in ("none", "ramfb")
+        if graphic and self._wants(videos[0]) and not root.slot(slot):
+            self.put(videos[0], (0, slot, 0))
+        for sound in self.domain.dev.sounds:
+            if q35 and sound.model == "ich9" and self._wants(sound) and not root.slot(0x1B):
+                self.put(sound, (0, 0x1B, 0))
+
+    def _companions(self, controller: Controller, where: tuple[int, int]) -> None:
+        """All ICH9 controllers of one index share a slot, a function each."""
+        for other in self.domain.dev.controllers:
+            same = other.type == "usb" and other.index == controller.index and other.model in _ICH9_UHCI
+            if same and self._wants(other):
+                self.put(other, (*where, _ICH9_UHCI[other.model or ""]))
+
+    def free(self, kind: str) -> Place:
+        """The first free place for a device of ``kind``, on a new bus where the others are full."""
+        while True:
+            for index, bus in enumerate(self.buses):
+                if bus.takes(kind):
+                    for slot in bus.slots:
+                        if (function := self._function(bus, slot, kind)) is not None:
+                            return index, slot, function
+            self._grow(kind)
+
+    @staticmethod
+    def _function(bus: _Bus, slot: int, kind: str) -> int | None:
+        taken = bus.slot(slot)
+        if not taken:
+            return 0
+        # root ports share slots among themselves
+        ports = all(isinstance(holder, Controller) and holder.model == _ROOT_PORT for _, holder in taken)
+        if kind == _ROOT_PORT and ports:
+            used = {function for function, _ in taken}
+            return next((n for n in range(8) if n not in used), None)
+        return None
+
+    def _grow(self, kind: str) -> None:
+        if len(self.buses) > 255 or kind == "pcie-switch-downstream-port":
+            raise InternalError("No more available PCI slots")
+        if kind in ("express", "pcie-switch-upstream-port", _TO_PCI):
+            if not self.domain.is_q35:
+                raise InternalError("No more available PCI slots")
+            self.buses.append(_Bus(_ROOT_PORT))
+        elif kind in _HOTPLUG_PCI and not self.domain.is_q35:
+            self.buses.append(_Bus("pci-bridge"))
+        elif kind in _HOTPLUG_PCI:
+            bus, slot, function = self.free(_TO_PCI)
+            self.buses[bus].taken[slot, function] = None
+            self.buses.append(_Bus(_TO_PCI))
+        else:
+            raise InternalError("No more available PCI slots")
+
+
+def _finish(domain: Domain, topology: _Topology) -> None:
+    """Names and numbers of PCI controllers; a slot with several functions says so on its first."""
+    for controller in domain.dev.controllers:
+        model = controller.model or ""
+        if controller.type != "pci" or model in _ROOTS or controller.address is None:
+            continue
+        if model in _MODEL_NAMES and controller.model_name is None:
+            controller.model_name = ControllerModel(name=_MODEL_NAMES[model])
+        if model == "pci-bridge" or model in (_ROOT_PORT, "pcie-switch-downstream-port"):
+            controller.target = controller.target or ControllerTarget()
+        target, address = controller.target, controller.address
+        if target is None:
+            continue
+        if model == "pci-bridge":
+            target.chassis_nr = controller.index if target.chassis_nr is None else target.chassis_nr
+        else:
+            target.chassis = controller.index if target.chassis is None else target.chassis
+            slot, function = address.slot or 0, address.function or 0
+            port = (slot << 3) + function if model == _ROOT_PORT else slot
+            target.port = target.port or f"0x{port:x}"
+    for bus in topology.buses:
+        for (slot, function), device in bus.taken.items():
+            shared = function == 0 and len(bus.slot(slot)) > 1
+            several = isinstance(device, Controller) and (device.model == _ROOT_PORT or device.model in _ICH9_UHCI)
+            if shared and several and device.address is not None:
+                device.address.multifunction = True

@@ -1,0 +1,28 @@
+"""``--regenerate`` writes golden files anew instead of comparing with them; look at the difference before you commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Golden = Callable[[Path, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate", action="store_true", help="write the golden files anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """``golden(file, text)``: the file holds exactly this text."""
+
+    def compare(file: Path, text: str) -> None:
+        if request.config.getoption("--regenerate"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        assert file.exists(), f"no golden file {file.name}; make it with --regenerate"
+        assert text == file.read_text()
+
+    return compare
