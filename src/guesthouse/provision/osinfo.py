@@ -185,15 +185,12 @@ class Os:
         if self._node is None or depth > 20:
             return found
         for wanted in (arch, "all"):
-            for node in self._node.findall(f"resources[@arch='{wanted}']/{kind}"):
+            for node in self._node.findall(f"resources[@arch='{wanted}']"):
+                values = {child.tag: child.text or "" for child in node.findall(f"{kind}/*")}
+                _merge(found, Resources(_number(values, "ram"), _number(values, "n-cpus"), _number(values, "storage")))
                 if node.get("inherit") == "true":
                     for ancestor in self._related(*_CHAIN):
                         _merge(found, ancestor._resources(kind, arch, depth + 1))
-                values = {child.tag: child.text or "" for child in node}
-                _merge(
-                    found,
-                    Resources(_number(values, "ram"), _number(values, "n-cpus"), _number(values, "storage")),
-                )
         return found
 
     # -- firmware and media

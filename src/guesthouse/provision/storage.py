@@ -180,12 +180,8 @@ class Planner:
             path = os.path.abspath(path) if not self.host.is_remote else path  # noqa: PTH100
             if self._existing_path(disk, path, wish):
                 return
-            if wish.size is None and wish.backing is None:
-                raise StorageError(
-                    f"Must specify storage creation parameters for non-existent path '{path}'."
-                    if disk.device == "disk"
-                    else f"There is no file '{path}' on this host"
-                )
+            if disk.device in ("cdrom", "floppy") and wish.size is None:
+                raise StorageError(f"There is no file '{path}' on this host")
             self._new(disk, wish, None, path, guest_name, planned)
             return
         nothing = disk.source is None or not any(
@@ -228,6 +224,8 @@ class Planner:
         if path is None:
             name = self._free_name(pool, guest_name or "disk", form, planned)
         if wish.size is None and wish.backing is None:
+            if folder is not None:
+                raise StorageError(f"Must specify storage creation parameters for non-existent path '{path}'.")
             raise StorageError(f"Size must be specified for non existent volume '{name}'")
         capacity = int((wish.size or 0) * GIB)
         full = f"{pool.path.rstrip('/')}/{name}"

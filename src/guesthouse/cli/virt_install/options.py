@@ -140,7 +140,7 @@ UNSERVED = "unserved"
 _UNSERVED = (
     *("hostdev", "filesystem", "smartcard", "memdev", "panic", "shmem", "vsock", "iommu", "audio", "seclabel"),
     *("security", "keywrap", "blkiotune", "memorybacking", "memtune", "cputune", "numatune", "idmap", "sysinfo"),
-    *("launchSecurity", "xml", "init", "numatune", "host-device", "panic"),
+    *("launchSecurity", "xml", "init", "host-device"),
 )
 
 
