@@ -115,5 +115,8 @@ def test_events_are_the_same(
     tour.prepare(work, work)
     want = _events(c_libvirtd, "/usr/bin/virsh", str(work))
     have = _events(guesthoused, program, str(work))
-    strip = [line for line in have if "received" not in line]
-    assert strip == [line for line in want if "received" not in line]
+    # libvirtd tells of the SIGTERM only where QEMU's word of it arrives before its end; ours always does
+    racy = "Shutdown Finished after host request"
+    assert sum(racy in line for line in have) == 3
+    have, want = ([line for line in lines if racy not in line and "received" not in line] for lines in (have, want))
+    assert have == want

@@ -42,7 +42,7 @@ class Services:
         self._runner = Runner(ctx, self._guests, self._jobs, self.networks, user)
         self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs)
         self.domains.defaults = caps.defaults()
-        self.host = Host(ctx, caps)
+        self.host = Host(ctx, caps, user)
 
     @property
     def active_guests(self) -> int:
