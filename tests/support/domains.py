@@ -10,6 +10,7 @@ from pathlib import Path
 from guesthouse.model import addresses
 from guesthouse.model.defaults import GuestDefaults, in_order, prepare
 from guesthouse.model.domain import Domain
+from guesthouse.qemu.command import Wiring
 
 DATA = Path(__file__).parents[1] / "data"
 DOMAINS = DATA / "domain"
@@ -24,6 +25,19 @@ HOST = GuestDefaults(
         "pc-q35-7.2": "pc-q35-7.2",
     },
 )
+
+
+class AnyMachine(dict[str, str]):
+    """The emulators of libvirt's tests have every machine, each under its own name."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: str) -> str:
+        return key
+
+
+REFERENCE_HOST = GuestDefaults(emulators={"x86_64": "/usr/bin/qemu-system-x86_64"}, machines=AnyMachine())
 
 
 def names() -> list[str]:
@@ -54,6 +68,25 @@ def live(domain: Domain) -> Domain:
     for number, source in enumerate(reversed(sources), 1):
         source.index = number
     for number, display in enumerate(domain.dev.graphics):
+        listen = display.listens[0] if display.listens else None
+        if listen is not None and listen.type == "socket" and not listen.socket:
+            listen.socket = f"/var/lib/libvirt/qemu/domain--1-{domain.name}/{display.type}.sock"
         if display.autoport:
             display.port = 5900 + number
     return domain
+
+
+def wiring(domain: Domain) -> Wiring:
+    """What the host would have prepared for a live document, with made-up descriptors."""
+    wired = Wiring(1729)
+    for nic in domain.dev.interfaces:
+        if nic.type in ("network", "bridge", "ethernet", "direct"):
+            assert nic.alias is not None and nic.alias.name is not None
+            wired.taps[nic.alias.name] = 3
+    dev = domain.dev
+    for device in [*dev.channels, *dev.serials, *dev.parallels, *dev.consoles]:
+        source = device.source
+        if device.type == "unix" and (source is None or not source.path or source.mode == "bind"):
+            assert device.alias is not None and device.alias.name is not None
+            wired.sockets[device.alias.name] = 1729
+    return wired

@@ -110,7 +110,7 @@ def assign_aliases(domain: Domain) -> None:
             device.alias = Alias(name=name)  # type: ignore[attr-defined]
 
     for disk in dev.disks:
-        give(disk, _disk_alias(disk))
+        give(disk, _disk_alias(domain, disk))
     for controller in dev.controllers:
         give(controller, _controller_alias(domain, controller))
     plain = (
@@ -135,14 +135,18 @@ def assign_aliases(domain: Domain) -> None:
         give(dev.memballoon, "balloon0")
 
 
-def _disk_alias(disk: Disk) -> str:
+def _disk_alias(domain: Domain, disk: Disk) -> str:
     if disk.bus == "virtio":
         return f"virtio-disk{disk_index(disk.dev)}"
     if disk.bus == "usb":
         return f"usb-disk{disk_index(disk.dev)}"
     address = disk.address
-    assert address is not None
-    if disk.bus == "scsi":
+    if address is None:
+        return f"{disk.bus}{disk_index(disk.dev)}"
+    narrow = any(
+        c.type == "scsi" and c.index == address.controller and c.model == "lsilogic" for c in domain.dev.controllers
+    )
+    if disk.bus == "scsi" and not narrow:
         return f"scsi{address.controller}-{address.bus}-{address.target}-{address.unit}"
     return f"{disk.bus}{address.controller}-{address.bus}-{address.unit}"
 

@@ -95,6 +95,8 @@ def _identity(domain: Domain) -> None:
         raise XMLError("name cannot contain a line break", domain=ErrorDomain.DOMAIN)
     if domain.uuid is None:
         domain.uuid = units.new_uuid()
+    if domain.genid is not None:
+        domain.genid = units.parse_uuid(domain.genid) if domain.genid.strip() else units.new_uuid()
     if domain.title is not None and "\n" in domain.title:
         raise XMLError("Domain title can't contain newlines", domain=ErrorDomain.DOMAIN)
     domain.id = None

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 
 from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.devices.chardev import CharDevice
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain, Spinlocks, State, SyntheticTimer, TlbFlush, VendorId
@@ -38,7 +39,7 @@ class Command:
 
 @dataclass
 class Wiring:
-    """What the host has prepared: the monitor's socket, taps by interface alias, sockets by channel alias."""
+    """What the host has prepared: the monitor's socket, taps by interface alias, sockets by character device alias."""
 
     monitor_fd: int
     taps: dict[str, int] = field(default_factory=dict)
@@ -70,10 +71,13 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     argv += _pm(domain)
     argv += _boot(domain)
     indexes = boot_indexes(domain)
+    floppies = {
+        (d.address and d.address.unit) or 0: indexes[id(d)] for d in dev.disks if d.bus == "fdc" and id(d) in indexes
+    }
     for bus in sorted(
         dev.controllers, key=lambda bus: _CONTROLLERS.index(bus.type) if bus.type in _CONTROLLERS else 99
     ):
-        parts += simple.controller(domain, bus)
+        parts += simple.controller(domain, bus, floppies if bus.type == "fdc" else None)
     for hub in dev.hubs:
         parts += simple.hub(hub)
     for drive in dev.disks:
@@ -83,15 +87,19 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
         parts += interface.interface(
             domain, nic, indexes.get(id(nic)), wiring.taps.get(alias), wiring.vhosts.get(alias)
         )
+
+    def socket(device: CharDevice) -> int | None:
+        return wiring.sockets.get((device.alias and device.alias.name) or "")
+
     for serial in dev.serials:
-        parts += chardev.character(domain, serial)
+        parts += chardev.character(domain, serial, socket(serial))
     for parallel in dev.parallels:
-        parts += chardev.character(domain, parallel)
+        parts += chardev.character(domain, parallel, socket(parallel))
     for channel in dev.channels:
-        parts += chardev.character(domain, channel, wiring.sockets.get((channel.alias and channel.alias.name) or ""))
+        parts += chardev.character(domain, channel, socket(channel))
     for console in dev.consoles:
         if console.target is not None and console.target.type != "serial":
-            parts += chardev.character(domain, console)
+            parts += chardev.character(domain, console, socket(console))
     for item in dev.inputs:
         parts += simple.input_device(domain, item)
     parts.options += ["-audiodev", compact({"id": "audio1", "driver": _audio(domain)})]
@@ -103,6 +111,8 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
         parts += simple.sound(domain, sound)
     for watchdog in dev.watchdogs:
         parts += simple.watchdog(domain, watchdog)
+    if domain.genid is not None:
+        parts.devices.append({"driver": "vmgenid", "guid": domain.genid, "id": "vmgenid0"})
     if dev.memballoon is not None:
         parts += simple.memballoon(domain, dev.memballoon)
     for rng in dev.rngs:
@@ -244,7 +254,7 @@ def _clock(domain: Domain) -> list[str]:
         for timer in clock.timers:
             if timer.name == "rtc" and timer.tickpolicy == "catchup":
                 drift = ",driftfix=slew"
-            elif timer.name == "pit" and timer.tickpolicy == "delay" and domain.type == "kvm":
+            elif timer.name == "pit" and timer.tickpolicy == "delay":
                 out += ["-global", "kvm-pit.lost_tick_policy=delay"]
             elif timer.name == "tsc" and timer.present is not None:
                 raise ConfigUnsupported(f"timer '{timer.name}' is not supported yet")
@@ -306,6 +316,8 @@ def boot_indexes(domain: Domain) -> dict[int, int]:
 
 def _audio(domain: Domain) -> str:
     kind = domain.dev.audios[0].type if domain.dev.audios else "none"
+    if domain.dev.audios and domain.dev.audios[0].extra_nodes:
+        raise ConfigUnsupported("settings of <audio> are not supported yet")
     if kind not in ("none", "spice"):
         raise ConfigUnsupported(f"audio backend '{kind}' is not supported yet")
     return kind

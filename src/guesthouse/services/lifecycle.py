@@ -87,7 +87,7 @@ class Runner:
         log = self._ctx.paths.log / "qemu" / f"{guest.name}.log"
         log.parent.mkdir(mode=0o700, exist_ok=True)
         self._complete(live, channels)
-        self._choose_ports(live)
+        self._choose_ports(live, folder)
         step("start-checked")
         row: dict[str, Any] = {
             "phase": "starting",
@@ -121,12 +121,15 @@ class Runner:
                 if plug.fds:
                     assert nic.alias is not None and nic.alias.name is not None
                     wiring.taps[nic.alias.name] = plug.fds[0]
-            for channel in live.dev.channels:
-                sock = self._channel_socket(channel.type, channel.source, channels)
+            characters = [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]
+            for device in characters:
+                alias = (device.alias and device.alias.name) or ""
+                if alias in wiring.sockets:
+                    continue  # the first console is the first serial port
+                sock = self._character_socket(device.type, device.source, channels)
                 if sock is not None:
                     closing.callback(sock.close)
-                    assert channel.alias is not None and channel.alias.name is not None
-                    wiring.sockets[channel.alias.name] = sock.fileno()
+                    wiring.sockets[alias] = sock.fileno()
             step("start-plugged")
             built = command.build(live, wiring)
             undo.push_async_callback(machine.destroy)
@@ -233,13 +236,15 @@ class Runner:
                     Seclabel(type="dynamic", model="dac", relabel=True, label=label, imagelabel=label)
                 )
 
-    def _choose_ports(self, live: Domain) -> None:
+    def _choose_ports(self, live: Domain, folder: Path) -> None:
         for display in live.dev.graphics:
             if display.type not in ("vnc", "spice"):
                 continue
             listen = display.listens[0] if display.listens else None
             if listen is not None and listen.type == "address" and listen.address is None:
                 listen.address = display.listen = self._ctx.config.vnc_listen
+            if listen is not None and listen.type == "socket" and not listen.socket:
+                listen.socket = str(folder / f"{display.type}.sock")
             if display.autoport and (listen is None or listen.type in ("address", "network")):
                 display.port = self._free_port(display, (listen and listen.address) or "127.0.0.1")
 
@@ -263,7 +268,7 @@ class Runner:
                 return port
         raise InternalError("no free port for graphics")
 
-    def _channel_socket(self, kind: str, source: CharSource | None, folder: Path) -> socket.socket | None:
+    def _character_socket(self, kind: str, source: CharSource | None, folder: Path) -> socket.socket | None:
         if kind != "unix" or source is None or source.mode != "bind" or not source.path:
             return None
         path = Path(source.path)

@@ -12,7 +12,7 @@ import pytest
 from lxml import etree
 
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, XMLError
-from guesthouse.model.defaults import GuestDefaults, prepare
+from guesthouse.model.defaults import prepare
 from guesthouse.model.domain import Domain
 from guesthouse.model.fields import Element
 from support import domains
@@ -165,19 +165,6 @@ DIFFERENT = {
 }
 
 
-class AnyMachine(dict[str, str]):
-    """The emulators of libvirt's tests have every machine, each under its own name."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> str:
-        return key
-
-
-REFERENCE_HOST = GuestDefaults(emulators={"x86_64": "/usr/bin/qemu-system-x86_64"}, machines=AnyMachine())
-
-
 def reference_cases() -> list[dict[str, Any]]:
     """The plain ones, a document once."""
     if not CASES.exists():
@@ -212,7 +199,7 @@ def test_reference_documents_come_out_as_libvirt_writes_them() -> None:
         wanted = (CASES / wanted_name).read_text()
         domain = Domain.from_xml((CASES / case["xml"]).read_text())
         try:
-            prepare(domain, REFERENCE_HOST)
+            prepare(domain, domains.REFERENCE_HOST)
         except GuesthouseError:
             different.append(case["name"])
             continue

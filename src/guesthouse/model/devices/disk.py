@@ -41,6 +41,10 @@ class DiskDriver(Element, tag="driver"):
     detect_zeroes: str | None = Attr("detect_zeroes", Choice("on", "off", "unmap"), alias=("detect_zeroes",))
     queues: int | None = Attr("queues", UInt)
     queue_size: int | None = Attr("queue_size", UInt)
+    iommu: bool | None = Attr("iommu", OnOff)
+    ats: bool | None = Attr("ats", OnOff)
+    packed: bool | None = Attr("packed", OnOff)
+    page_per_vq: bool | None = Attr("page_per_vq", OnOff)
     discard_no_unref: bool | None = Attr("discard_no_unref", OnOff)
 
 

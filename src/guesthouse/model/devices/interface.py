@@ -49,6 +49,10 @@ class InterfaceDriver(Element, tag="driver"):
     queues: int | None = Attr("queues", UInt, alias=("driver_queues",))
     rx_queue_size: int | None = Attr("rx_queue_size", UInt)
     tx_queue_size: int | None = Attr("tx_queue_size", UInt)
+    iommu: bool | None = Attr("iommu", OnOff)
+    ats: bool | None = Attr("ats", OnOff)
+    packed: bool | None = Attr("packed", OnOff)
+    page_per_vq: bool | None = Attr("page_per_vq", OnOff)
 
 
 class Link(Element, tag="link"):

@@ -31,6 +31,10 @@ class ControllerDriver(Element, tag="driver"):
     max_sectors: int | None = Attr("max_sectors", UInt)
     ioeventfd: bool | None = Attr("ioeventfd", OnOff)
     iothread: int | None = Attr("iothread", UInt)
+    iommu: bool | None = Attr("iommu", OnOff)
+    ats: bool | None = Attr("ats", OnOff)
+    packed: bool | None = Attr("packed", OnOff)
+    page_per_vq: bool | None = Attr("page_per_vq", OnOff)
 
 
 class Controller(Element, tag="controller"):
@@ -121,6 +125,7 @@ class SoundAudio(Element, tag="audio"):
 
 class Sound(Element, tag="sound"):
     model: str | None = Attr("model", required=True)
+    streams: int | None = Attr("streams", UInt)
     codecs: list[Codec] = Children(Codec)
     audio: SoundAudio | None = Child(SoundAudio)
     alias: Alias | None = Child(Alias)

@@ -30,10 +30,10 @@ def chardev(device: CharDevice, socket_fd: int | None = None) -> Chardev:
         assert source is not None
         backend = "socket"
         options = {"host": source.host or "127.0.0.1", "port": source.service or "0"}
-        if source.mode in ("bind", "server"):
-            options |= {"server": "on", "wait": "off"}
         if device.protocol is not None and device.protocol.type == "telnet":
             options["telnet"] = "on"
+        if source.mode in ("bind", "server"):
+            options |= {"server": "on", "wait": "off"}
     elif kind == "file":
         backend, options = "file", {"path": path}
         if source is not None and source.append is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from guesthouse.errors import InternalError
 from guesthouse.model.devices.address import Address
 from guesthouse.model.domain import Domain
@@ -20,6 +22,13 @@ def pci(domain: Domain, address: Address | None) -> Props:
         props["multifunction"] = address.multifunction
     props["addr"] = place
     return props
+
+
+def virtio(driver: Any) -> Props:
+    """What any virtio device's <driver> may ask for."""
+    names = {"iommu": "iommu_platform", "ats": "ats", "packed": "packed", "page_per_vq": "page-per-vq"}
+    asked = {name: getattr(driver, field) for field, name in names.items()} if driver is not None else {}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def usb(address: Address | None) -> Props:

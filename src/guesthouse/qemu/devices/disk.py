@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.common import pci, usb
+from guesthouse.qemu.devices.common import pci, usb, virtio
 from guesthouse.qemu.parts import Parts, Props
 
 # cache mode -> (writeback, direct, no-flush), as QEMU's documentation has them
@@ -41,6 +44,8 @@ def _check(device: Disk) -> None:
     for name in ("auth", "encryption", "mirror", "iotune"):
         if getattr(device, name) is not None:
             raise ConfigUnsupported(f"<{name}> of disk '{device.dev}' is not supported yet")
+    if device.extra_nodes:
+        raise ConfigUnsupported(f"<{device.extra_nodes[0].tag}> of disk '{device.dev}' is not supported yet")
     if device.transient is not None:
         raise ConfigUnsupported(f"transient disk '{device.dev}' is not supported yet")
     if device.device == "lun":
@@ -52,12 +57,10 @@ def _nodes(device: Disk, path: str, index: int) -> list[Props]:
     cache = _CACHE.get((driver and driver.cache) or "")
     readonly = device.readonly
     file: Props = {
-        "driver": "host_cdrom" if device.type == "block" and device.device == "cdrom" else "file",
+        "driver": "file" if device.type != "block" else "host_cdrom" if _is_cdrom(path) else "host_device",
         "filename": path,
         "node-name": node_name(index, "storage"),
     }
-    if device.type == "block" and device.device != "cdrom":
-        file["driver"] = "host_device"
     if driver is not None and driver.io:
         file["aio"] = driver.io
     options: Props = {"direct": cache[1], "no-flush": cache[2]} if cache else {}
@@ -69,12 +72,27 @@ def _nodes(device: Disk, path: str, index: int) -> list[Props]:
     if driver is not None and driver.discard:
         layer["discard"] = driver.discard
     if driver is not None and driver.detect_zeroes:
-        layer["detect-zeroes"] = driver.detect_zeroes
+        # QEMU unmaps zeroes only where it may unmap at all
+        unmap = driver.detect_zeroes == "unmap" and driver.discard != "unmap"
+        layer["detect-zeroes"] = "on" if unmap else driver.detect_zeroes
     if options:
         layer["cache"] = options
     layer["driver"] = device.format
     layer["file"] = node_name(index, "storage")
-    return [file, layer]
+    nodes = [file, layer]
+    if driver is not None and driver.copy_on_read:
+        name = f"libvirt-CoR-{device.dev}"
+        nodes.append({"driver": "copy-on-read", "node-name": name, "file": node_name(index), "discard": "unmap"})
+    return nodes
+
+
+def _is_cdrom(path: str) -> bool:
+    """Whether it is a CD drive of the host; of one that is not there the name decides."""
+    try:
+        info = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return path.startswith("/dev/cdrom")
+    return stat.S_ISBLK(info.st_mode) and os.major(info.st_rdev) == 11
 
 
 def _drive(domain: Domain, device: Disk, bootindex: int | None) -> Props:
@@ -82,7 +100,7 @@ def _drive(domain: Domain, device: Disk, bootindex: int | None) -> Props:
     address = device.address
     props: Props = {}
     if device.bus == "virtio":
-        props = {"driver": "virtio-blk-pci", **pci(domain, address)}
+        props = {"driver": "virtio-blk-pci", **virtio(device.driver), **pci(domain, address)}
     elif device.bus == "usb":
         props = {"driver": "usb-storage", **usb(address), "removable": bool(device.target and device.target.removable)}
     elif device.bus == "fdc":
@@ -91,7 +109,8 @@ def _drive(domain: Domain, device: Disk, bootindex: int | None) -> Props:
     elif device.bus in ("ide", "sata"):
         assert address is not None
         number = address.bus if device.bus == "ide" else address.unit
-        controller = "ide" if address.controller == 0 else f"{device.bus}{address.controller}"
+        built_in = address.controller == 0 and (device.bus == "ide" or domain.is_q35)
+        controller = "ide" if built_in else f"{device.bus}{address.controller}"
         kind = "ide-cd" if device.device == "cdrom" else "ide-hd"
         props = {"driver": kind, "bus": f"{controller}.{number}"}
         if device.bus == "ide":
@@ -102,9 +121,10 @@ def _drive(domain: Domain, device: Disk, bootindex: int | None) -> Props:
         raise ConfigUnsupported(f"disk bus '{device.bus}' is not supported yet (disk '{device.dev}')")
     if device.path is not None:
         assert device.source is not None and device.source.index is not None
-        props["drive"] = node_name(device.source.index)
+        copying = device.driver is not None and device.driver.copy_on_read
+        props["drive"] = f"libvirt-CoR-{device.dev}" if copying else node_name(device.source.index)
     props["id"] = alias
-    if bootindex is not None:
+    if bootindex is not None and device.bus != "fdc":  # a floppy's place is a property of its controller
         props["bootindex"] = bootindex
     if device.serial:
         props["serial"] = device.serial
@@ -116,6 +136,11 @@ def _drive(domain: Domain, device: Disk, bootindex: int | None) -> Props:
             props["write-cache"] = "on" if cache[0] else "off"
         if device.driver.queues and device.bus == "virtio":
             props["num-queues"] = device.driver.queues
+        if device.driver.queue_size and device.bus == "virtio":
+            props["queue-size"] = device.driver.queue_size
+        for name in ("ioeventfd", "event_idx"):
+            if device.bus == "virtio" and (wish := getattr(device.driver, name)) is not None:
+                props[name] = wish
         if device.driver.error_policy:
             props["werror"] = device.driver.error_policy.replace("enospace", "enospc")
             props["rerror"] = (device.driver.rerror_policy or device.driver.error_policy).replace("enospace", "report")
@@ -133,7 +158,14 @@ def _scsi(domain: Domain, device: Disk) -> Props:
     assert address is not None
     kind = "scsi-cd" if device.device == "cdrom" else "scsi-hd"
     bus = f"scsi{address.controller}.0"
+    name = device.serial or f"drive-{(device.alias and device.alias.name) or ''}"
+    more: Props = {"device_id": name}
+    for field in ("vendor", "product"):
+        if value := getattr(device, field):
+            more[field] = value
+    if device.target is not None and device.target.rotation_rate:
+        more["rotation_rate"] = device.target.rotation_rate
     model = next((c.model for c in domain.dev.controllers if c.type == "scsi" and c.index == address.controller), None)
     if model == "lsilogic":
-        return {"driver": kind, "bus": bus, "scsi-id": address.unit}
-    return {"driver": kind, "bus": bus, "channel": 0, "scsi-id": address.target, "lun": address.unit}
+        return {"driver": kind, "bus": bus, "scsi-id": address.unit, **more}
+    return {"driver": kind, "bus": bus, "channel": 0, "scsi-id": address.target, "lun": address.unit, **more}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.graphics import Graphics, Video
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.common import pci
+from guesthouse.qemu.devices.common import pci, virtio
 from guesthouse.qemu.parts import Parts, Props, quote
 
 VNC_BASE = 5900
@@ -23,7 +23,7 @@ def graphics(device: Graphics) -> Parts:
         address = f"[{address}]"
     if device.type == "vnc":
         if listen is not None and listen.type == "socket":
-            where = f"unix:{quote(listen.socket or '')}"
+            where = f"vnc=unix:{quote(listen.socket or '')}"
         elif listen is not None and listen.type == "none":
             where = "none"
         else:
@@ -42,9 +42,14 @@ def graphics(device: Graphics) -> Parts:
             out += ["-k", device.keymap]
         return Parts(options=out)
     for name in ("channels", "jpeg", "zlib", "playback", "gl"):
-        if getattr(device, name):
+        if getattr(device, name) not in (None, []):
             raise ConfigUnsupported(f"<{name}> of spice graphics is not supported yet")
-    options = [f"port={device.port}", f"addr={address}"]
+    if listen is not None and listen.type == "socket":
+        options = ["unix", f"addr={quote(listen.socket or '')}"]
+    elif (listen is not None and listen.type == "none") or device.port is None:
+        options = ["port=0"]
+    else:
+        options = [f"port={device.port}", f"addr={address}"]
     if device.passwd is None:
         options.append("disable-ticketing=on")
     options += _spice_details(device)
@@ -95,10 +100,11 @@ def video(domain: Domain, device: Video, index: int) -> Parts:
             "max_outputs": model.heads or 1,
             "ram_size": (model.ram or 65536) * 1024,
             "vram_size": (model.vram or 65536) * 1024,
-            "vram64_size_mb": 0,
+            "vram64_size_mb": (model.vram64 or 0) // 1024,
             "vgamem_mb": (model.vgamem or 16384) // 1024,
         }
     elif model.type == "virtio":
+        props |= virtio(device.driver)
         props["max_outputs"] = model.heads or 1
     elif model.type in ("vga", "vmvga"):
         props["vgamem_mb"] = (model.vram or 16384) // 1024

@@ -5,10 +5,26 @@ from __future__ import annotations
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.common import pci
+from guesthouse.qemu.devices.common import pci, virtio
 from guesthouse.qemu.parts import Parts, Props
 
 _UNSERVED = ("vlan", "virtualport", "script", "filterref", "bandwidth", "guest")
+
+
+def _tuning(device: Interface, model: str) -> Props:
+    """What <driver> asks of a virtio card. Raises ConfigUnsupported for what needs another backend."""
+    driver = device.driver
+    if driver is None or not model.startswith("virtio"):
+        return {}
+    if (driver.queues or 1) > 1:
+        raise ConfigUnsupported(f"several queues of interface {device.mac_address} are not supported yet")
+    props: Props = {**virtio(driver)}
+    if driver.txmode is not None:
+        props["tx"] = {"iothread": "bh"}.get(driver.txmode, driver.txmode)
+    for name in ("ioeventfd", "event_idx", "rx_queue_size", "tx_queue_size"):
+        if (wish := getattr(driver, name)) is not None:
+            props[name] = wish
+    return props
 
 
 def interface(
@@ -38,12 +54,14 @@ def interface(
     parts.netdevs.append(backend)
     model = (device.model and device.model.type) or "rtl8139"
     driver = {"virtio": "virtio-net-pci", "virtio-transitional": "virtio-net-pci-transitional"}.get(model, model)
-    props: Props = {"driver": driver, "netdev": host, "id": alias, "mac": device.mac_address}
+    props: Props = {"driver": driver, **_tuning(device, model), "netdev": host, "id": alias, "mac": device.mac_address}
     if bootindex is not None:
         props["bootindex"] = bootindex
     if device.mtu is not None and device.mtu.size and model.startswith("virtio"):
         props["host_mtu"] = device.mtu.size
     if device.rom is not None:
+        if device.rom.bar is not None:
+            props["rombar"] = int(device.rom.bar)
         if device.rom.enabled is False:
             props["romfile"] = ""
         elif device.rom.file:

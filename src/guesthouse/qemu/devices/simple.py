@@ -5,7 +5,7 @@ from __future__ import annotations
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.simple import Controller, Hub, Input, MemBalloon, Rng, Sound, Watchdog
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.common import pci, usb
+from guesthouse.qemu.devices.common import pci, usb, virtio
 from guesthouse.qemu.parts import Parts, Props
 
 _USB = {
@@ -30,8 +30,9 @@ _SCSI = {
 }
 
 
-def controller(domain: Domain, device: Controller) -> Parts:
-    """A bus; nothing for those that the machine has by itself. Raises ConfigUnsupported for unknown models."""
+def controller(domain: Domain, device: Controller, floppies: dict[int, int] | None = None) -> Parts:
+    """A bus; nothing for those that the machine has by itself. ``floppies``: unit -> place in the boot order. Raises
+    ConfigUnsupported for unknown models."""
     alias = (device.alias and device.alias.name) or ""
     kind, model, index = device.type, device.model, device.index or 0
     props: Props = {}
@@ -42,6 +43,8 @@ def controller(domain: Domain, device: Controller) -> Parts:
         if model == "pcie-root-port":
             assert target is not None
             props = {"driver": "pcie-root-port", "port": int(target.port or "0", 0), "chassis": target.chassis}
+            if target.hotplug is not None:
+                props["hotplug"] = target.hotplug == "on"
         elif model == "pci-bridge":
             props = {"driver": "pci-bridge", "chassis_nr": (target and target.chassis_nr) or index}
         elif model == "pcie-to-pci-bridge":
@@ -64,7 +67,7 @@ def controller(domain: Domain, device: Controller) -> Parts:
             # companions are ports of the master's bus: they have an id of nobody's interest
             return Parts(devices=[{**props, **pci(domain, device.address)}])
     elif kind == "virtio-serial":
-        props = {"driver": "virtio-serial-pci"}
+        props = {"driver": "virtio-serial-pci", **virtio(device.driver)}
         if device.ports is not None:
             props["max_ports"] = device.ports
         if device.vectors is not None:
@@ -74,8 +77,14 @@ def controller(domain: Domain, device: Controller) -> Parts:
         if driver is None:
             raise ConfigUnsupported(f"SCSI controller model '{model}' is not supported yet")
         props = {"driver": driver}
-        if device.driver is not None and device.driver.queues:
-            props["num_queues"] = device.driver.queues
+        if driver.startswith("virtio") and device.driver is not None:
+            props |= virtio(device.driver)
+            wishes = {"num_queues": "queues", "cmd_per_lun": "cmd_per_lun", "max_sectors": "max_sectors"}
+            for name, field in {**wishes, "ioeventfd": "ioeventfd"}.items():
+                if (value := getattr(device.driver, field)) is not None:
+                    props[name] = value
+            if device.driver.iothread is not None:
+                raise ConfigUnsupported("iothreads of SCSI controllers are not supported yet")
     elif kind == "sata":
         if domain.is_q35 and index == 0:
             return Parts()
@@ -86,7 +95,10 @@ def controller(domain: Domain, device: Controller) -> Parts:
         raise ConfigUnsupported("this machine has no IDE controller; use bus 'sata'")
     elif kind == "fdc":
         # i440fx has it by itself
-        return Parts() if domain.is_i440fx else Parts(devices=[{"driver": "isa-fdc", "id": alias}])
+        first = {f"bootindex{'AB'[unit]}": place for unit, place in (floppies or {}).items()}
+        if domain.is_i440fx:
+            return Parts(options=[w for k, v in first.items() for w in ("-global", f"isa-fdc.{k}={v}")])
+        return Parts(devices=[{"driver": "isa-fdc", **first}])
     else:
         raise ConfigUnsupported(f"controller type '{kind}' is not supported yet")
     return Parts(devices=[{**props, "id": alias, **pci(domain, device.address)}])
@@ -102,7 +114,11 @@ def input_device(domain: Domain, device: Input) -> Parts:
         driver = {"mouse": "usb-mouse", "tablet": "usb-tablet", "keyboard": "usb-kbd"}[kind]
         return Parts(devices=[{"driver": driver, "id": alias, **usb(device.address)}])
     if device.bus == "virtio" and kind in ("mouse", "tablet", "keyboard"):
-        return Parts(devices=[{"driver": f"virtio-{kind}-pci", "id": alias, **pci(domain, device.address)}])
+        return Parts(
+            devices=[
+                {"driver": f"virtio-{kind}-pci", **virtio(device.driver), "id": alias, **pci(domain, device.address)}
+            ]
+        )
     raise ConfigUnsupported(f"input '{kind}' on bus '{device.bus}' is not supported yet")
 
 
@@ -111,7 +127,7 @@ def memballoon(domain: Domain, device: MemBalloon) -> Parts:
         return Parts()
     if device.model != "virtio":
         raise ConfigUnsupported(f"memory balloon model '{device.model}' is not supported yet")
-    props: Props = {"driver": "virtio-balloon-pci", "id": "balloon0"}
+    props: Props = {"driver": "virtio-balloon-pci", **virtio(device.driver), "id": "balloon0"}
     if device.autodeflate is not None:
         props["deflate-on-oom"] = device.autodeflate
     if device.free_page_reporting is not None:
@@ -127,7 +143,7 @@ def rng(domain: Domain, device: Rng) -> Parts:
     source: Props = {"qom-type": "rng-random", "id": f"obj{alias}", "filename": backend.device or "/dev/random"}
     if backend.model == "builtin":
         source = {"qom-type": "rng-builtin", "id": f"obj{alias}"}
-    props: Props = {"driver": "virtio-rng-pci", "rng": f"obj{alias}", "id": alias}
+    props: Props = {"driver": "virtio-rng-pci", **virtio(device.driver), "rng": f"obj{alias}", "id": alias}
     if device.rate is not None and device.rate.bytes:
         props |= {"max-bytes": device.rate.bytes, "period": device.rate.period or 1000}
     return Parts(objects=[source], devices=[{**props, **pci(domain, device.address)}])

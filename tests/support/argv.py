@@ -1,0 +1,78 @@
+"""QEMU command lines as meaning: options as a multiset, JSON as values, descriptors as one word."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+
+#: Options that take no value.
+_ALONE = {"-S", "-no-user-config", "-nodefaults", "-no-shutdown", "-no-reboot", "-no-acpi"}
+_FD = re.compile(r"\b(fd|vhostfd)=\d+|\"(fd|vhostfd)\": \"\d+\"")
+
+Meaning = Counter[tuple[str, str]]
+
+
+def read(text: str) -> list[str]:
+    """The arguments of a file as libvirt's tests have them, behind its environment settings."""
+    words = shlex.split(text.replace("\\\n", " "))
+    while re.match(r"[A-Z_]+=", words[0]):
+        words.pop(0)
+    return words
+
+
+def pretty(argv: Sequence[str]) -> str:
+    """One option a line, as one types it."""
+    lines: list[str] = []
+    for word in argv:
+        if word.startswith("-") or not lines or lines[-1].split(" ")[0] in _ALONE or " " in lines[-1]:
+            lines.append(shlex.quote(word))
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return " \\\n".join(lines) + "\n"
+
+
+def _newer(option: str, value: str) -> tuple[str, str]:
+    """The same in the spelling of QEMU 8 where there are two."""
+    if option == "-m" and value.isdigit():
+        return option, f"size={int(value) * 1024}k"
+    if option == "-watchdog-action":
+        return "-action", f"watchdog={value}"
+    if option == "-cpu":
+        return option, ",".join(sorted(value.split(",")))
+    if option == "-spice":  # libvirt's tests have a password in the configuration
+        return option, value.replace("disable-ticketing=on,", "")
+    if option == "-no-acpi":
+        return "-machine", "acpi=off"
+    return option, value
+
+
+def _by_file(argv: Sequence[str]) -> list[str]:
+    """Block nodes named by their files, not by their numbers."""
+    names = {}
+    for word in argv:
+        if word.startswith("{") and "filename" in (node := json.loads(word)) and "node-name" in node:
+            names[node["node-name"].removesuffix("-storage")] = node["filename"].replace("/", "+")
+    return [re.sub(r"libvirt-\d+(?=-(storage|format))", lambda m: names.get(m[0], m[0]), word) for word in argv]
+
+
+def meaning(argv: Sequence[str]) -> Meaning:
+    found: Meaning = Counter()
+    words = _by_file(argv[1:])
+    while words:
+        option = words.pop(0)
+        value = "" if option in _ALONE or not words else words.pop(0)
+        if value.startswith("{"):
+            value = json.dumps(json.loads(value), sort_keys=True)
+        value = _FD.sub("fd", value)
+        option, value = _newer(option, value)
+        # what stands on every line of one side: libvirt's key for secrets, which nothing uses; no local display
+        if "masterKey0" in value or (option, value) == ("-display", "none"):
+            continue
+        if option == "-machine" and ",acpi=off" in value:
+            found["-machine", "acpi=off"] += 1
+            value = value.replace(",acpi=off", "")
+        found[option, value] += 1
+    return found
