@@ -17,6 +17,10 @@ def connect(uri: str | None = None, readonly: bool = False) -> Connect:
 
     Raises the errors of :mod:`guesthouse.errors`; nothing stays open then.
     """
+    if uri is not None and uri.startswith("test://"):
+        from guesthouse.client import offline
+
+        return offline.connect(uri)
     target = parse(uri)
     link = Link(transport.connect(target, readonly))
     try:

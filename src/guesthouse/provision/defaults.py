@@ -58,6 +58,15 @@ _HYPERV_CLASSES: dict[str, type[State]] = {
     "vendor_id": VendorId,
 }
 _SPINLOCK_RETRIES = 8191
+# how UEFI images are called, the best first
+_FIRMWARE = {
+    "i686": ("edk2-i386-", "ovmf-ia32"),
+    "x86_64": ("edk2-x86_64-", "OVMF_CODE.fd", "ovmf-x64/OVMF", "ovmf-x86_64-", "ovmf", "OVMF"),
+    "aarch64": ("AAVMF_CODE.fd", "aarch64/QEMU_EFI", "aarch64"),
+    "armv7l": ("AAVMF32_CODE.fd", "arm/QEMU_EFI", "edk2-arm-code"),
+    "loongarch64": ("loongarch64/QEMU_EFI",),
+    "riscv64": ("RISCV_VIRT_CODE.fd",),
+}
 
 
 def choose(request: Request, host: Host) -> None:
@@ -67,6 +76,7 @@ def choose(request: Request, host: Host) -> None:
     request.default_type = domain.type in (None, "") and kind.value is None
     offer = host.choose(kind.value, kind.arch, domain.type or None, kind.machine)
     request.offer = offer
+    request.has_virtio = host.is_qemu
     domain.type, kind.value, kind.arch = offer.type, offer.os_type, offer.arch
     if domain.dev.emulator is None and offer.emulator:
         domain.dev.emulator = offer.emulator
@@ -108,6 +118,8 @@ def fill(request: Request, host: Host) -> None:
             state = part(pm, name, PmState)
             if state.enabled is None:
                 state.enabled = False
+    if request.security is not None:
+        _security(request, caps)
     for disk in domain.dev.disks:
         fill_disk(request, host, disk)
     for nic in domain.dev.interfaces:
@@ -162,6 +174,11 @@ def _uefi(request: Request, host: Host, caps: DomainCaps) -> None:
     if "efi" in caps.values("os", "firmware"):
         boot.firmware = "efi"
         return
+    offered = [value.text or "" for value in caps.root.findall("os/loader/value")] if caps.known else []
+    path = next((p for word in _FIRMWARE.get(request.arch, ()) for p in offered if word in p), None)
+    if path is not None and "yes" in caps.values("os/loader", "readonly"):
+        boot.loader = Loader(readonly=True, type="pflash", path=path)
+        return
     if request.uefi:
         raise ConfigUnsupported("this host has no UEFI firmware for guests; install OVMF (Debian: package ovmf)")
 
@@ -214,8 +231,8 @@ def _graphics(request: Request, host: Host, caps: DomainCaps) -> None:
     dev = request.domain.dev
     if not request.is_hvm:
         return
-    wanted = request.is_x86 or request.is_pseries or request.is_loongarch
-    if not dev.graphics and "graphics" not in request.without and wanted and host.is_qemu:
+    wanted = request.is_x86 or request.is_pseries or request.is_pcie
+    if not dev.graphics and "graphics" not in request.without and wanted:
         dev.graphics.append(Graphics(type="default"))
     for display in dev.graphics:
         _display(request, host, caps, display)
@@ -263,7 +280,7 @@ def _video_model(request: Request, caps: DomainCaps) -> str:
     models = caps.values("devices/video", "modelType")
     if request.is_pseries:
         return "vga"
-    if request.is_arm_virt or request.is_riscv_virt or request.is_s390x or request.is_loongarch:
+    if request.is_riscv_virt or request.is_s390x or request.is_loongarch:
         return "virtio"
     if any(display.gl is not None and display.gl.enable for display in request.domain.dev.graphics):
         return "virtio"
@@ -271,8 +288,9 @@ def _video_model(request: Request, caps: DomainCaps) -> str:
         return "virtio"
     if request.is_x86 and request.has_spice and ("qxl" in models or not models):
         return "qxl"
-    if request.is_uefi and "bochs" in models:
-        return "bochs"
+    if request.is_uefi:
+        order = ("bochs", "ramfb") if request.is_x86 else ("ramfb", "bochs")
+        return next((model for model in order if model in models), "vga")
     return "vga"
 
 
@@ -316,12 +334,14 @@ def _rng_and_balloon(request: Request, host: Host) -> None:
 def _tpm(request: Request, caps: DomainCaps) -> None:
     """UEFI marks a modern guest, which has a TPM where the host can play one."""
     dev = request.domain.dev
-    if dev.tpms or "tpm" in request.without or not request.is_uefi:
-        return
     models = caps.values("devices/tpm", "model")
-    if models and "emulator" in caps.values("devices/tpm", "backendModel"):
-        model = "tpm-crb" if "tpm-crb" in models else models[0]
-        dev.tpms.append(other("tpm", {"model": model}, ("backend", {"type": "emulator"})))
+    playable = bool(models) and "emulator" in caps.values("devices/tpm", "backendModel")
+    if not dev.tpms and "tpm" not in request.without and request.is_uefi and playable:
+        dev.tpms.append(other("tpm", {}, ("backend", {"type": "emulator"})))
+    for device in dev.tpms:
+        played = any(node.get("type") == "emulator" for node in device.extra_nodes)
+        if played and "tpm-crb" in models:
+            device.extra_attributes.setdefault("model", "tpm-crb")
 
 
 def other(tag: str, attributes: dict[str, str], *children: tuple[str, dict[str, str]]) -> Other:
@@ -363,13 +383,9 @@ def _cpu(request: Request, host: Host, caps: DomainCaps) -> None:
             return
         if domain.cpu is not None and domain.cpu.topology is not None:
             return  # a CPU that somebody has begun to describe
-        if request.is_arm_virt or request.is_loongarch:
-            if domain.type == "kvm":
-                domain.cpu = Cpu(mode="host-passthrough")
-            elif request.arch == "aarch64":  # the machine's own default is a 32-bit one
-                domain.cpu = Cpu(mode="custom", match="exact", model=CpuModel(name="cortex-a57"))
-            elif request.is_loongarch:
-                domain.cpu = Cpu(mode="maximum")
+        if request.is_arm_virt:
+            # the machine's own default is an old 32-bit one
+            domain.cpu = Cpu(mode="host-passthrough" if domain.type == "kvm" else "maximum")
             return
         if not request.is_x86 or domain.type != "kvm" or request.arch != host.arch:
             return
@@ -397,8 +413,10 @@ def _hyperv_names(host: Host, caps: DomainCaps) -> list[str]:
 def _features(request: Request, host: Host, caps: DomainCaps) -> None:
     if not request.is_hvm:
         return
-    features = part(request.domain, "features", Features)
     offered = _offer(request).features
+    if not offered and not request.os.is_windows:
+        return
+    features = part(request.domain, "features", Features)
     given = request.without
     if "acpi" in offered and "acpi" not in given:
         features.acpi = True
@@ -420,6 +438,16 @@ def _features(request: Request, host: Host, caps: DomainCaps) -> None:
         hyperv.spinlocks.retries = _SPINLOCK_RETRIES
 
 
+def _security(request: Request, caps: DomainCaps) -> None:
+    """SEV's policy: no debugging, no sharing of keys, encrypted registers where the host has them. SEV wants UEFI."""
+    security = request.security
+    assert security is not None
+    if security.type == "sev" and security.policy is None:
+        encrypted_state = caps.supported("features/sev") and caps.has_element("features/sev/maxESGuests")
+        security.policy = "0x07" if encrypted_state else "0x03"
+    request.domain.launch_security = security.node()
+
+
 # -- buses
 
 
@@ -427,7 +455,7 @@ def _usb(request: Request, host: Host) -> None:
     controllers = request.domain.dev.controllers
     if any(c.type == "usb" for c in controllers) or host.driver not in ("qemu", "test"):
         return
-    if request.is_x86 and not request.os.supports("usb3"):
+    if request.is_x86 and not (request.has_virtio and request.os.supports("usb3")):
         controllers += usb2_controllers()
     elif request.is_x86 or request.is_arm_virt or request.is_riscv_virt or request.is_pseries or request.is_loongarch:
         controllers.append(Controller(type="usb", model="qemu-xhci", ports=15))

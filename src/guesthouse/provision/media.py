@@ -6,6 +6,7 @@ for these words. A tree says so in ``.treeinfo``. Only local files are looked at
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -107,7 +108,7 @@ def _search(pattern: str, text: str) -> bool:
 def identify(place: str) -> osinfo.Os | None:
     """The operating system that the image or the tree ``place`` installs, None where nobody knows."""
     if os.path.isdir(place):  # noqa: PTH112
-        return _identify_tree(Path(place))
+        return _identify_by(_treeinfo(Path(place)))
     descriptor = read_descriptor(place)
     if descriptor is None:
         return None
@@ -120,11 +121,38 @@ def identify(place: str) -> osinfo.Os | None:
                 weight = sum(len(pattern) for pattern in medium.patterns.values())
                 if weight > strength:
                     best, strength = system, weight
-    return best
+    return best or _identify_by(_treeinfo_of_image(place))
 
 
-def _identify_tree(folder: Path) -> osinfo.Os | None:
-    info = _treeinfo(folder)
+def _treeinfo_of_image(place: str) -> Any:
+    """The tree's description in a CD image, None where it has none."""
+    import configparser
+
+    import pycdlib
+    from pycdlib.pycdlibexception import PyCdlibException
+
+    image = pycdlib.PyCdlib()
+    try:
+        image.open(place)
+    except (PyCdlibException, OSError):
+        return None
+    try:
+        at = _inside(image, ".treeinfo") or _inside(image, "treeinfo")
+        if at is None:
+            return None
+        buffer = io.BytesIO()
+        image.get_file_from_iso_fp(buffer, **at)
+        info = configparser.ConfigParser(strict=False, interpolation=None)
+        info.read_string(buffer.getvalue().decode("utf-8", "replace"))
+        return info
+    except (PyCdlibException, configparser.Error):
+        return None
+    finally:
+        image.close()
+
+
+def _identify_by(info: Any) -> osinfo.Os | None:
+    """The system whose installation tree describes itself so."""
     if info is None:
         return None
     values = {

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from guesthouse.model.domain import Domain, Os, OsType
 from guesthouse.model.fields import Element
+from guesthouse.model.launch_security import LaunchSecurity
 from guesthouse.provision import osinfo
 from guesthouse.provision.host import Offer
 from guesthouse.provision.storage import NewVolume
@@ -26,9 +27,12 @@ class Request:
     without: set[str] = field(default_factory=set)
     uefi: bool | None = None
     cpu_mode: str | None = None
+    security: LaunchSecurity | None = None
     cpu_given: bool = False
     root_ports: int = ROOT_PORTS
     offer: Offer | None = None
+    #: whether the host's hypervisor has virtio devices
+    has_virtio: bool = True
     #: whether the user left the kind of hypervisor to us
     default_type: bool = False
 
@@ -98,6 +102,8 @@ class Request:
     def virtio(self, device: str) -> bool:
         """Whether the guest gets ``device`` ("virtio-net") as virtio: its machine has nothing else, or its system
         knows it."""
+        if not self.has_virtio:
+            return False
         if self.is_arm_virt or self.is_riscv_virt or self.is_s390x or self.is_pseries or self.is_loongarch:
             return True
         return self.is_x86 and self.os.supports(device)

@@ -245,7 +245,7 @@ class Planner:
         )
         kind = "file" if pool.type in _FILE_POOLS else "block"
         _set_source(disk, kind, full)
-        _set_format(disk, form or "raw")
+        self._set_format(disk, form or "raw")
 
     def _free_name(self, pool: PoolView, base: str, form: str | None, planned: list[NewVolume]) -> str:
         suffix = "" if form is None else _EXTENSIONS.get(form, f".{form}")
@@ -272,7 +272,7 @@ class Planner:
         _set_source(disk, kind if kind in ("file", "block") else "file", path)
         node = root.find("target/format")
         told = node.get("type") if node is not None else None
-        _set_format(disk, wish.format or _DRIVERS.get(told or "raw", told or "raw"))
+        self._set_format(disk, wish.format or _DRIVERS.get(told or "raw", told or "raw"))
 
     def _existing_path(self, disk: Disk, path: str, wish: Wish) -> bool:
         """Use what is at ``path``; whether there is anything."""
@@ -293,12 +293,12 @@ class Planner:
             return True
         if stat.S_ISBLK(mode):
             _set_source(disk, "block", path)
-            _set_format(disk, wish.format or "raw")
+            self._set_format(disk, wish.format or "raw")
             return True
         _set_source(disk, "file", path)
         form = wish.format or _sniff(path)
         if form is not None:
-            _set_format(disk, form)
+            self._set_format(disk, form)
         return True
 
     def _volume_at(self, path: str) -> StorageVol | None:
@@ -306,6 +306,14 @@ class Planner:
             return self.host.conn.storage_vol_lookup_by_path(path)
         except (NoStorageVol, GuesthouseError):
             return None
+
+    def _set_format(self, disk: Disk, form: str) -> None:
+        """The format of the disk's driver, where the hypervisor has drivers; one that was asked for stays."""
+        if not self.host.is_qemu:
+            return
+        if disk.driver is None:
+            disk.driver = DiskDriver()
+        disk.driver.type = disk.driver.type or form
 
     # -- who else uses it
 
@@ -400,12 +408,6 @@ def _set_source(disk: Disk, kind: str, path: str) -> None:
     source.file = path if kind == "file" else None
     source.dev = path if kind == "block" else None
     source.dir = path if kind == "dir" else None
-
-
-def _set_format(disk: Disk, form: str) -> None:
-    if disk.driver is None:
-        disk.driver = DiskDriver()
-    disk.driver.type = disk.driver.type or form
 
 
 def _sniff(path: str) -> str | None:

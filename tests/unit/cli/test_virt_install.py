@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guesthouse.cli.virt_install import families, old
+from guesthouse.cli.virt_install import device_families, old
 from guesthouse.cli.virt_install.families import FAMILIES
 from guesthouse.cli.virt_install.options import FLAG, OPTIONS, UsageError, parse
 from guesthouse.cli.virt_install.program import main
@@ -258,14 +258,14 @@ def test_none_leaves_the_default_out(name: str) -> None:
 def test_disks() -> None:
     request = Request(Domain(type="qemu"))
     text = "size=20,bus=scsi,cache=none,format=raw,sparse=no,serial=abc,boot_order=1"
-    found = families.disk(request, FAMILIES["disk"].words(text), text)
+    found = device_families.disk(request, FAMILIES["disk"].words(text), text)
     assert found is not None
     disk, wish = found
     assert (wish.size, wish.sparse, wish.format) == (20.0, False, "raw")
     assert disk.bus == "scsi" and disk.serial == "abc"
     assert disk.driver is not None and disk.driver.cache == "none"
     assert disk.boot is not None and disk.boot.order == 1
-    assert families.disk(request, {}, "none") is None
+    assert device_families.disk(request, {}, "none") is None
 
 
 def test_clock_and_features() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from guesthouse.cli.virt_install import families, old
+from guesthouse.cli.virt_install import device_families, old
+from guesthouse.cli.virt_install.families import FAMILIES
 from guesthouse.cli.virt_install.options import Options, UsageError
 from guesthouse.cli.virt_install.report import Report
 from guesthouse.cli.virt_install.suboptions import apply, switch, unknown
@@ -22,7 +23,7 @@ _METHODS = "--location URL, --cdrom CD/ISO, --pxe, --import, --boot hd|cdrom|...
 _PLAIN = (
     *("memory", "vcpus", "cpu", "features", "clock", "events", "pm", "resource", "network", "graphics"),
     *("controller", "input", "serial", "parallel", "channel", "console", "sound", "video", "watchdog"),
-    *("memballoon", "rng", "tpm", "redirdev"),
+    *("memballoon", "rng", "tpm", "redirdev", "panic", "seclabel", "launchSecurity", "sysinfo"),
 )
 _ENVIRONMENT = "VIRTINSTALL_OSINFO_DISABLE_REQUIRE"
 
@@ -109,7 +110,7 @@ def _basics(options: Options, request: Request) -> None:
 
 
 def _family(options: Options, request: Request, name: str) -> None:
-    family = families.FAMILIES[name]
+    family = FAMILIES[name]
     for text in options.all(name):
         family.apply(request, family.words(text), text)
 
@@ -138,14 +139,14 @@ def _os_choice(options: Options) -> OsChoice:
     text = options.last("osinfo")
     if text is None:
         return choice
-    words = families.FAMILIES["osinfo"].words(text)
+    words = FAMILIES["osinfo"].words(text)
     choice.name = words.pop("name", None) or words.pop("short-id", None) or words.pop("id", None)
     # naming a system says that it is known, unless detection is asked for, too
     choice.detect = switch("osinfo", "detect", words.pop("detect", None)) if "detect" in words else choice.name is None
     if "require" in words:
         choice.require = switch("osinfo", "require", words.pop("require"))
     if words:
-        raise unknown("osinfo", next(iter(words)), families.FAMILIES["osinfo"].keys())
+        raise unknown("osinfo", next(iter(words)), FAMILIES["osinfo"].keys())
     if choice.name in ("auto", "detect"):
         choice.name, choice.detect = None, True
     elif choice.name == "none":
@@ -214,8 +215,8 @@ def _method(options: Options, host: Host, plan: Plan, choice: OsChoice) -> None:
     install = plan.install
     extra = " ".join(options.all("extra-args"))
     text = options.last("install")
-    words = families.FAMILIES["install"].words(text) if text is not None else {}
-    known = families.FAMILIES["install"].keys()
+    words = FAMILIES["install"].words(text) if text is not None else {}
+    known = FAMILIES["install"].keys()
     for key in words:
         if key not in known:
             raise unknown("install", key, known)
@@ -266,11 +267,11 @@ def _check_media(path: str, host: Host, option: str, plan: Plan) -> None:
 
 
 def _location(text: str, host: Host, plan: Plan, choice: OsChoice) -> None:
-    words = families.FAMILIES["location"].words(text)
+    words = FAMILIES["location"].words(text)
     place = words.pop("location", None)
     kernel, initrd = words.pop("kernel", None), words.pop("initrd", None)
     if words:
-        raise unknown("location", next(iter(words)), families.FAMILIES["location"].keys())
+        raise unknown("location", next(iter(words)), FAMILIES["location"].keys())
     if place is None:
         raise UsageError("--location needs a folder, a tree or an image")
     _check_media(place, host, "--location", plan)
@@ -289,10 +290,10 @@ def _location(text: str, host: Host, plan: Plan, choice: OsChoice) -> None:
 
 def _disks(options: Options, host: Host, plan: Plan, report: Report) -> None:
     request = plan.request
-    family = families.FAMILIES["disk"]
+    family = FAMILIES["disk"]
     texts = options.all("disk")
     for text in texts:
-        parsed = families.disk(request, family.words(text), text)
+        parsed = device_families.disk(request, family.words(text), text)
         if parsed is not None:
             disk, wish = parsed
             _attach(plan, disk, wish)

@@ -80,6 +80,7 @@ def _rows() -> tuple[Option, ...]:
         family("memballoon", "memory balloon", device),
         family("rng", "random numbers: --rng /dev/urandom", device),
         family("tpm", "trusted platform module", device),
+        family("panic", "panic notifier", device),
         family("redirdev", "USB devices of the viewer's machine", device),
         family("features", "platform features: --features acpi=off", guest),
         family("clock", "clock and timers", guest),
@@ -87,6 +88,9 @@ def _rows() -> tuple[Option, ...]:
         family("events", "what follows a power-off, a reboot, a crash", guest),
         family("pm", "sleep states", guest),
         family("resource", "cgroup partition", guest),
+        family("seclabel", "security label of the guest", guest, "security"),
+        family("launchSecurity", "encrypted memory: --launchSecurity sev", guest, "launchsecurity"),
+        family("sysinfo", "what the guest reads in its SMBIOS tables: host or emulate", guest),
         Option(("iothreads",), VALUE, "number of threads for disks", guest),
         Option(("cpuset",), VALUE),
         Option(("qemu-commandline",), LIST),
@@ -138,9 +142,8 @@ def _rows() -> tuple[Option, ...]:
 
 UNSERVED = "unserved"
 _UNSERVED = (
-    *("hostdev", "filesystem", "smartcard", "memdev", "panic", "shmem", "vsock", "iommu", "audio", "seclabel"),
-    *("security", "keywrap", "blkiotune", "memorybacking", "memtune", "cputune", "numatune", "idmap", "sysinfo"),
-    *("launchSecurity", "xml", "init", "host-device"),
+    *("hostdev", "host-device", "filesystem", "smartcard", "memdev", "shmem", "vsock", "iommu", "audio", "keywrap"),
+    *("blkiotune", "memorybacking", "memtune", "cputune", "numatune", "idmap", "xml", "init"),
 )
 
 

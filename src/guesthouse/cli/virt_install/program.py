@@ -74,7 +74,7 @@ def _run(options: Options, report: Report) -> int:
 
     uri = options.last("connect") or default_uri()
     with client.connect(uri) as conn:
-        host = Host(conn, uri)
+        host = Host(conn, conn.get_uri())
         shown = "print-xml" in options or "print-step" in options
         planner = Planner(host, dry=shown or "dry-run" in options)
         plan = Plan(Request(Domain(type="")), Install(), planner)

@@ -1,0 +1,258 @@
+"""``test:///FILE``: a host out of a file, in this process, for tests and for trying a line without a daemon.
+
+The file is of libvirt's test driver: a <node> with <domain>, <network> and <pool> elements, volumes within their pools.
+``test:///default`` is a host with one guest, one network and one pool. Parameters change what the connection says of
+itself: ``capabilities=FILE``, ``domcapabilities=FILE``, ``as=URI`` (the URI that it gives itself out for).
+
+The host answers questions; what would change it is refused, but for definitions, which last as long as the connection.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from guesthouse.client.connect import Connect
+from guesthouse.errors import (
+    Domain,
+    NoConnect,
+    NoDomain,
+    NoNetwork,
+    NoStoragePool,
+    NoStorageVol,
+    NoSupport,
+    StorageVolExist,
+)
+from guesthouse.units import new_uuid, parse_size
+
+_DEFAULT = """<node>
+  <domain type='test'><name>test</name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid>
+    <memory>8388608</memory><vcpu>2</vcpu><os><type arch='i686'>hvm</type></os></domain>
+  <network><name>default</name><uuid>dd8fe884-6c02-601e-7551-cca97df1c5df</uuid><bridge name='virbr0'/></network>
+  <pool type='dir'><name>default-pool</name><uuid>dfe224cb-28fb-8dd0-c4b2-64eb3f0f4566</uuid>
+    <capacity>107374182400</capacity><available>107374182400</available>
+    <target><path>/default-pool</path></target></pool>
+</node>"""
+_CAPABILITIES = """<capabilities>
+  <host><cpu><arch>i686</arch></cpu></host>
+  <guest><os_type>hvm</os_type>
+    <arch name='i686'><wordsize>32</wordsize><emulator>/usr/bin/test-hv</emulator><domain type='test'/></arch>
+    <features><pae/><nonpae/></features></guest>
+</capabilities>"""
+_RUNNING, _SHUTOFF = 1, 5
+_POOL_RUNNING = 2
+
+
+def connect(uri: str) -> Connect:
+    """The host that ``uri`` describes. Raises NoConnect where a file is missing or is no such description."""
+    from urllib.parse import parse_qsl
+
+    rest, _, query = uri.partition("://")[2].partition("?")
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    path = "/" + rest.partition("/")[2]
+    try:
+        state = _DEFAULT if path == "/default" else Path(path).read_text()
+        capabilities = _read(parameters, "capabilities") or _CAPABILITIES
+        return OfflineConnect(parameters.get("as") or uri, state, capabilities, _read(parameters, "domcapabilities"))
+    except (OSError, ValueError) as error:
+        raise NoConnect(f"{uri}: {error}", domain=Domain.TEST) from None
+
+
+def _read(parameters: dict[str, str], name: str) -> str | None:
+    return Path(parameters[name]).read_text() if parameters.get(name) else None
+
+
+class OfflineConnect(Connect):
+    """A connection that answers by itself: each procedure that it knows is a method of the same name."""
+
+    def __init__(self, uri: str, state: str, capabilities: str, domain_capabilities: str | None) -> None:
+        from lxml import etree
+
+        self._uri = uri
+        self._capabilities = capabilities
+        self._domain_capabilities = domain_capabilities
+        try:
+            root = etree.fromstring(state.encode())
+        except etree.XMLSyntaxError as error:
+            raise ValueError(str(error)) from None
+        self._domains = {_name(node): node for node in root.findall("domain")}
+        self._networks = {_name(node): node for node in root.findall("network")}
+        self._pools = {_name(node): node for node in root.findall("pool")}
+
+    def call(self, name: str, /, **args: Any) -> Any:
+        answer = getattr(self, f"_do_{name}", None)
+        if answer is None:
+            raise NoSupport(name, domain=Domain.TEST)
+        return answer(**args)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    # -- the host
+
+    def _do_connect_get_type(self) -> Any:
+        return SimpleNamespace(type=self._uri.partition(":")[0].partition("+")[0].upper())
+
+    def _do_connect_get_version(self) -> Any:
+        return SimpleNamespace(hv_ver=2)
+
+    def _do_connect_get_lib_version(self) -> Any:
+        return SimpleNamespace(lib_ver=9_000_000)
+
+    def _do_connect_get_hostname(self) -> Any:
+        return SimpleNamespace(hostname="localhost")
+
+    def _do_connect_get_capabilities(self) -> Any:
+        return SimpleNamespace(capabilities=self._capabilities)
+
+    def _do_connect_get_domain_capabilities(self, **_: Any) -> Any:
+        if self._domain_capabilities is None:
+            raise NoSupport("virConnectGetDomainCapabilities", domain=Domain.TEST)
+        return SimpleNamespace(capabilities=self._domain_capabilities)
+
+    # -- guests
+
+    def _do_connect_list_all_domains(self, **_: Any) -> Any:
+        return SimpleNamespace(domains=[self._domain(node) for node in self._domains.values()])
+
+    def _do_domain_lookup_by_name(self, name: str) -> Any:
+        if name not in self._domains:
+            raise NoDomain(f"no domain with matching name '{name}'", domain=Domain.TEST)
+        return SimpleNamespace(dom=self._domain(self._domains[name]))
+
+    def _do_domain_lookup_by_uuid(self, uuid: str) -> Any:
+        for node in self._domains.values():
+            if node.findtext("uuid") == uuid:
+                return SimpleNamespace(dom=self._domain(node))
+        raise NoDomain(f"no domain with matching uuid '{uuid}'", domain=Domain.TEST)
+
+    def _do_domain_get_xml_desc(self, dom: Any, flags: int = 0) -> Any:
+        return SimpleNamespace(xml=_text(self._domains[dom.name]))
+
+    def _do_domain_get_state(self, dom: Any, flags: int = 0) -> Any:
+        return SimpleNamespace(state=_SHUTOFF if self._domain(self._domains[dom.name]).id < 0 else _RUNNING, reason=1)
+
+    def _do_domain_define_xml(self, xml: str) -> Any:
+        from lxml import etree
+
+        node = etree.fromstring(xml.encode())
+        self._domains[_name(node)] = node
+        return SimpleNamespace(dom=self._domain(node))
+
+    def _domain(self, node: Any) -> Any:
+        if node.find("uuid") is None:
+            _child(node, "uuid", new_uuid())
+        number = list(self._domains).index(_name(node)) + 1
+        return SimpleNamespace(name=_name(node), uuid=node.findtext("uuid"), id=number)
+
+    # -- networks
+
+    def _do_connect_list_all_networks(self, **_: Any) -> Any:
+        return SimpleNamespace(nets=[_ref(node) for node in self._networks.values()])
+
+    def _do_network_lookup_by_name(self, name: str) -> Any:
+        if name not in self._networks:
+            raise NoNetwork(f"no network with matching name '{name}'", domain=Domain.TEST)
+        return SimpleNamespace(net=_ref(self._networks[name]))
+
+    def _do_network_get_xml_desc(self, net: Any, flags: int = 0) -> Any:
+        return SimpleNamespace(xml=_text(self._networks[net.name]))
+
+    def _do_network_is_active(self, net: Any) -> Any:
+        return SimpleNamespace(active=1)
+
+    # -- storage
+
+    def _do_connect_list_all_storage_pools(self, **_: Any) -> Any:
+        return SimpleNamespace(pools=[_ref(node) for node in self._pools.values()])
+
+    def _do_storage_pool_lookup_by_name(self, name: str) -> Any:
+        if name not in self._pools:
+            raise NoStoragePool(f"no storage pool with matching name '{name}'", domain=Domain.TEST)
+        return SimpleNamespace(pool=_ref(self._pools[name]))
+
+    def _do_storage_pool_get_xml_desc(self, pool: Any, flags: int = 0) -> Any:
+        return SimpleNamespace(xml=_text(self._pools[pool.name]))
+
+    def _do_storage_pool_is_active(self, pool: Any) -> Any:
+        return SimpleNamespace(active=1)
+
+    def _do_storage_pool_get_info(self, pool: Any) -> Any:
+        node = self._pools[pool.name]
+        sizes = [_size(node.find(tag)) for tag in ("capacity", "allocation", "available")]
+        return SimpleNamespace(state=_POOL_RUNNING, capacity=sizes[0], allocation=sizes[1], available=sizes[2])
+
+    def _do_storage_pool_list_all_volumes(self, pool: Any, **_: Any) -> Any:
+        node = self._pools[pool.name]
+        return SimpleNamespace(vols=[_volume(node, volume) for volume in node.findall("volume")])
+
+    def _do_storage_vol_lookup_by_name(self, pool: Any, name: str) -> Any:
+        node = self._pools[pool.name]
+        for volume in node.findall("volume"):
+            if _name(volume) == name:
+                return SimpleNamespace(vol=_volume(node, volume))
+        raise NoStorageVol(f"no storage vol with matching name '{name}'", domain=Domain.TEST)
+
+    def _do_storage_vol_lookup_by_path(self, path: str) -> Any:
+        for node in self._pools.values():
+            for volume in node.findall("volume"):
+                if _path(node, volume) == path:
+                    return SimpleNamespace(vol=_volume(node, volume))
+        raise NoStorageVol(f"no storage vol with matching path '{path}'", domain=Domain.TEST)
+
+    def _do_storage_vol_get_xml_desc(self, vol: Any, flags: int = 0) -> Any:
+        pool = self._pools[vol.pool]
+        for volume in pool.findall("volume"):
+            if _name(volume) == vol.name:
+                if volume.find("target/path") is None:
+                    target = volume.find("target")
+                    _child(volume if target is None else target, "path", _path(pool, volume))
+                if volume.get("type") is None:
+                    volume.set("type", "block" if pool.get("type") in ("disk", "logical", "scsi", "iscsi") else "file")
+                return SimpleNamespace(xml=_text(volume))
+        raise NoStorageVol(f"no storage vol with matching name '{vol.name}'", domain=Domain.TEST)
+
+    def _do_storage_vol_create_xml(self, pool: Any, xml: str, flags: int = 0) -> Any:
+        from lxml import etree
+
+        node, volume = self._pools[pool.name], etree.fromstring(xml.encode())
+        if any(_name(other) == _name(volume) for other in node.findall("volume")):
+            raise StorageVolExist(f"'{_name(volume)}'", domain=Domain.TEST)
+        node.append(volume)
+        return SimpleNamespace(vol=_volume(node, volume))
+
+
+def _name(node: Any) -> str:
+    return (node.findtext("name") or "").strip()
+
+
+def _text(node: Any) -> str:
+    from lxml import etree
+
+    return str(etree.tostring(node, encoding="unicode"))
+
+
+def _child(node: Any, tag: str, text: str) -> None:
+    from lxml import etree
+
+    etree.SubElement(node, tag).text = text
+
+
+def _ref(node: Any) -> Any:
+    if node.find("uuid") is None:
+        _child(node, "uuid", new_uuid())
+    return SimpleNamespace(name=_name(node), uuid=node.findtext("uuid"))
+
+
+def _path(pool: Any, volume: Any) -> str:
+    own = volume.findtext("target/path")
+    return own or f"{(pool.findtext('target/path') or '').rstrip('/')}/{_name(volume)}"
+
+
+def _volume(pool: Any, volume: Any) -> Any:
+    return SimpleNamespace(pool=_name(pool), name=_name(volume), key=_path(pool, volume))
+
+
+def _size(node: Any) -> int:
+    return 0 if node is None else parse_size(f"{node.text or '0'}{node.get('unit') or ''}")
