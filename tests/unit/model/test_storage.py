@@ -63,7 +63,7 @@ def test_unknown_elements_survive() -> None:
         ("<pool type='dir'", XMLDetail, "(storage_pool_definition):1"),
         ("<pool><name>p</name></pool>", XMLError, "Missing required attribute 'type' in element 'pool'"),
         ("<pool type='foo'><name>p</name></pool>", XMLError, "'type' in element 'pool': 'foo'"),
-        ("<network/>", XMLError, "expecting root element of .pool., not .network."),
+        ("<network/>", XMLError, "expecting root element of 'pool', not 'network'"),
         ("<pool type='dir'/>", XMLError, "missing pool source name element"),
         ("<pool type='dir'><name>a/b</name></pool>", XMLError, "name a/b cannot contain '/'"),
         ("<pool type='dir'><name>p</name></pool>", XMLError, "missing storage pool target path"),
