@@ -170,6 +170,10 @@ class Gic(Element, tag="gic"):
     version: str | None = Attr("version", alias=("gic_version",))
 
 
+class Ioapic(Element, tag="ioapic"):
+    driver: str | None = Attr("driver", Choice("kvm", "qemu"))
+
+
 class Features(Element, tag="features"):
     """What the platform has."""
 
@@ -186,6 +190,8 @@ class Features(Element, tag="features"):
     vmport: State | None = Child(State, "vmport")
     gic: Gic | None = Child(Gic)
     smm: State | None = Child(State, "smm")
+    ioapic: Ioapic | None = Child(Ioapic)
+    vmcoreinfo: State | None = Child(State, "vmcoreinfo")
 
 
 class CpuModel(Element, tag="model"):

@@ -23,6 +23,7 @@ from guesthouse.model.fields import (
     UInt,
     Uuid,
 )
+from guesthouse.model.virtualport import VirtualPort
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -186,20 +187,6 @@ class Bandwidth(Element, tag="bandwidth"):
 
 class PortOptions(Element, tag="port"):
     isolated: bool | None = Attr("isolated", Bool)
-
-
-class VirtualPortParameters(Element, tag="parameters"):
-    managerid: str | None = Attr("managerid")
-    typeid: str | None = Attr("typeid")
-    typeidversion: str | None = Attr("typeidversion")
-    instanceid: str | None = Attr("instanceid")
-    interfaceid: str | None = Attr("interfaceid")
-    profileid: str | None = Attr("profileid")
-
-
-class VirtualPort(Element, tag="virtualport"):
-    type: str | None = Attr("type", Choice("802.1Qbg", "802.1Qbh", "openvswitch", "midonet"))
-    parameters: VirtualPortParameters | None = Child(VirtualPortParameters)
 
 
 class Lease(Element, tag="lease"):

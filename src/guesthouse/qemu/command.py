@@ -22,7 +22,7 @@ _UNSERVED = (
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
 # QEMU retries this often where the document does not say
 _SPINLOCK_RETRIES = 0xFFF
-_UNSERVED_FEATURES = ("hap", "kvm", "xen", "pvspinlock", "gic", "smm")
+_UNSERVED_FEATURES = ("hap", "kvm", "xen", "pvspinlock", "gic", "smm", "ioapic", "vmcoreinfo")
 
 
 @dataclass

@@ -32,6 +32,8 @@ class Family:
         if self.only:
             return [*self.only, *self.extra]
         own = list(self.element.options()) if self.element is not None else []
+        # the first source of a character device needs no number
+        own = [key.replace("source[0-9]*.", "source.") for key in own]
         return [key for key in own if key not in _HIDDEN] + list(self.extra)
 
     def words(self, text: str) -> Words:

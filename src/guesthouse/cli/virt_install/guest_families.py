@@ -202,7 +202,7 @@ def _features(request: Request, words: Words, text: str) -> None:
         **{f"hyperv_{name}": f"hyperv.{name}.state" for name in ("reset", "vapic", "relaxed", "spinlocks", "synic")},
         "hyperv_spinlocks_retries": "hyperv.spinlocks.retries",
         "kvm_hidden": "kvm.hidden.state",
-        **{name: f"{name}.state" for name in ("pmu", "smm", "vmport", "pvspinlock")},
+        **{name: f"{name}.state" for name in ("pmu", "smm", "vmport", "pvspinlock", "vmcoreinfo")},
     }
     apply("features", features, {short.get(key, key): value for key, value in words.items()}, [*short, "acpi", "apic"])
 

@@ -48,6 +48,15 @@ class DiskDriver(Element, tag="driver"):
     discard_no_unref: bool | None = Attr("discard_no_unref", OnOff)
 
 
+class SourceHost(Element, tag="host"):
+    """A server of network storage."""
+
+    name: str | None = Attr("name", alias=("source_host_name",))
+    port: str | None = Attr("port", alias=("source_host_port",))
+    transport: str | None = Attr("transport", alias=("source_host_transport",))
+    socket: str | None = Attr("socket", alias=("source_host_socket",))
+
+
 class DiskSource(Element, tag="source"):
     """Where the data is: one of the attributes, by the disk's type."""
 
@@ -63,6 +72,7 @@ class DiskSource(Element, tag="source"):
         "startupPolicy", Choice("mandatory", "requisite", "optional"), alias=("startup_policy",)
     )
     index: int | None = Attr("index", UInt)
+    hosts: list[SourceHost] = Children(SourceHost)
     seclabels: list[DeviceSeclabel] = Children(DeviceSeclabel)
 
 
@@ -93,6 +103,26 @@ class BlockIo(Element, tag="blockio"):
     physical_block_size: int | None = Attr("physical_block_size", UInt, alias=("physical_block_size",))
 
 
+class Geometry(Element, tag="geometry"):
+    """What old systems ask a disk for."""
+
+    cyls: int | None = Attr("cyls", UInt)
+    heads: int | None = Attr("heads", UInt)
+    secs: int | None = Attr("secs", UInt)
+    trans: str | None = Attr("trans")
+
+
+class IoTune(Element, tag="iotune"):
+    """Limits, in bytes and operations a second."""
+
+    total_bytes_sec: int | None = Text("total_bytes_sec", UInt, alias=("total_bytes_sec",))
+    read_bytes_sec: int | None = Text("read_bytes_sec", UInt, alias=("read_bytes_sec",))
+    write_bytes_sec: int | None = Text("write_bytes_sec", UInt, alias=("write_bytes_sec",))
+    total_iops_sec: int | None = Text("total_iops_sec", UInt, alias=("total_iops_sec",))
+    read_iops_sec: int | None = Text("read_iops_sec", UInt, alias=("read_iops_sec",))
+    write_iops_sec: int | None = Text("write_iops_sec", UInt, alias=("write_iops_sec",))
+
+
 class Transient(Element, tag="transient"):
     """What the guest writes is thrown away when it stops."""
 
@@ -113,9 +143,10 @@ class Disk(Element, tag="disk"):
     source: DiskSource | None = Child(DiskSource)
     backing: BackingStore | None = Child(BackingStore)
     mirror: object = Raw("mirror")
+    geometry: Geometry | None = Child(Geometry)
     blockio: BlockIo | None = Child(BlockIo)
     target: DiskTarget | None = Child(DiskTarget)
-    iotune: object = Raw("iotune")
+    iotune: IoTune | None = Child(IoTune)
     readonly: bool = Flag("readonly", alias=("readonly",))
     shareable: bool = Flag("shareable")
     transient: Transient | None = Child(Transient)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guesthouse.model.devices.address import Address, Alias, Boot
 from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Mac, OnOff, Raw, UInt
+from guesthouse.model.virtualport import VirtualPort
 
 TYPES = (
     *("network", "bridge", "user", "ethernet", "direct", "vhostuser", "hostdev", "internal", "server", "client"),
@@ -82,6 +83,12 @@ class IpAddress(Element, tag="ip"):
     peer: str | None = Attr("peer")
 
 
+class FilterRef(Element, tag="filterref"):
+    """The filter that the card's traffic goes through; its parameters are kept."""
+
+    filter: str | None = Attr("filter", alias=("filterref",))
+
+
 class InterfacePort(Element, tag="port"):
     isolated: bool | None = Attr("isolated", Bool)
 
@@ -95,7 +102,7 @@ class Interface(Element, tag="interface"):
     mac: MacAddress | None = Child(MacAddress)
     source: InterfaceSource | None = Child(InterfaceSource)
     vlan: object = Raw("vlan")
-    virtualport: object = Raw("virtualport")
+    virtualport: VirtualPort | None = Child(VirtualPort)
     bandwidth: object = Raw("bandwidth")
     port: InterfacePort | None = Child(InterfacePort)
     ips: list[IpAddress] = Children(IpAddress)
@@ -105,7 +112,7 @@ class Interface(Element, tag="interface"):
     model: Model | None = Child(Model)
     driver: InterfaceDriver | None = Child(InterfaceDriver)
     backend: InterfaceBackend | None = Child(InterfaceBackend)
-    filterref: object = Raw("filterref")
+    filterref: FilterRef | None = Child(FilterRef)
     link: Link | None = Child(Link)
     mtu: Mtu | None = Child(Mtu)
     boot: Boot | None = Child(Boot)

@@ -58,7 +58,11 @@ class Controller(Element, tag="controller"):
 
 
 class InputSource(Element, tag="source"):
+    dev: str | None = Attr("dev")
     evdev: str | None = Attr("evdev")
+    grab: str | None = Attr("grab", Choice("all"))
+    grab_toggle: str | None = Attr("grabToggle")
+    repeat: bool | None = Attr("repeat", OnOff)
 
 
 class Input(Element, tag="input"):

@@ -41,7 +41,7 @@ def disk(domain: Domain, device: Disk, bootindex: int | None) -> Parts:
 def _check(device: Disk) -> None:
     if device.source is not None and device.path is None and device.type not in ("file", "block"):
         raise ConfigUnsupported(f"disk type '{device.type}' is not supported yet (disk '{device.dev}')")
-    for name in ("auth", "encryption", "mirror", "iotune"):
+    for name in ("auth", "encryption", "mirror", "iotune", "geometry"):
         if getattr(device, name) is not None:
             raise ConfigUnsupported(f"<{name}> of disk '{device.dev}' is not supported yet")
     if device.extra_nodes:
