@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from guesthouse.cli.virsh.main import main as _virsh  # noqa: F401 - both programs are installed together
 from support.documents import differences, documents
 from support.guesthoused import BIN
 from support.libvirtd import Libvirtd

@@ -7,6 +7,7 @@ system even where nobody waited for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from guesthouse.client import Connect, Domain
@@ -124,20 +125,24 @@ def create(
     start: bool,
     transient: bool,
     autostart: bool,
+    proceed: Callable[[], None] = lambda: None,
 ) -> Domain:
-    """Start the guest with its first document and define the other. Where a step fails the guest is ended and
-    undefined again, and the step's error raised."""
+    """Start the guest with its first document and define the other; ``proceed`` is called after each step. Where a
+    step fails, or ``proceed`` raises, the guest is ended and undefined again, and the error raised."""
     started: Domain | None = None
     defined: Domain | None = None
     try:
         if transient or start or first is not None:
             started = conn.create_xml((first or final).to_xml(secrets=True))
+            proceed()
         if transient:
             assert started is not None
             return started
         defined = conn.define_xml(final.to_xml(secrets=True))
+        proceed()
         if autostart:
             defined.set_autostart(True)
+            proceed()
     except BaseException:
         for undo in (started and started.destroy, defined and defined.undefine):
             if undo:

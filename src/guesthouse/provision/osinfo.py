@@ -262,6 +262,8 @@ def find(name: str) -> Os:
     found = by_id(name) if "://" in name else _by_short_id(name)
     if found is not None:
         return found
+    if not any((folder / "os").is_dir() for folder in folders()):
+        raise Unknown(f"Unknown OS name '{name}': there is no osinfo database here (Debian: package osinfo-db)")
     import difflib
 
     near = difflib.get_close_matches(name, short_ids(), n=3, cutoff=0.75)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from guesthouse.cli.virt_install import device_families, old
 from guesthouse.cli.virt_install.families import FAMILIES
+from guesthouse.cli.virt_install.interrupts import Gate
 from guesthouse.cli.virt_install.options import FLAG, OPTIONS, UsageError, parse
 from guesthouse.cli.virt_install.program import main
 from guesthouse.cli.virt_install.report import Report
 from guesthouse.cli.virt_install.suboptions import Word, split, words_of
+from guesthouse.client.offline import OfflineConnect
 from guesthouse.model.domain import Domain
 from guesthouse.provision.request import Request
 
@@ -284,6 +288,70 @@ def test_clock_and_features() -> None:
     assert pm.suspend_to_mem is not None and pm.suspend_to_mem.enabled is True
 
 
+# -- interruption
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_wait_for_the_end_of_a_step(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    done = []
+    with pytest.raises(KeyboardInterrupt), Gate() as gate:
+        signal.raise_signal(number)
+        done.append("the step")
+        gate.check()
+        done.append("the next")
+    assert done == ["the step"]
+    with pytest.raises(KeyboardInterrupt), Gate():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+class Interrupted(OfflineConnect):
+    """A daemon during whose ``step`` the user presses Ctrl-C."""
+
+    def __init__(self, step: str) -> None:
+        state = (
+            "<node><pool type='dir'><name>default</name><available>99999999999</available>"
+            "<target><path>/images</path></target></pool></node>"
+        )
+        super().__init__("qemu:///system", state, CAPABILITIES, None)
+        self.step = step
+
+    def call(self, name: str, /, **args: object) -> object:
+        if name == self.step:
+            signal.raise_signal(signal.SIGINT)
+        if name == "domain_create_xml":
+            return self._do_domain_define_xml(args["xml_desc"])  # type: ignore[arg-type]
+        if name in ("domain_destroy", "domain_undefine"):
+            self._domains.pop(args["dom"].name, None)  # type: ignore[attr-defined]
+            return None
+        if name == "storage_vol_delete":
+            pool = self._pools["default"]
+            pool.remove(pool.find("volume"))
+            return None
+        return super().call(name, **args)
+
+
+CAPABILITIES = """<capabilities><host><cpu><arch>x86_64</arch></cpu></host>
+<guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/q</emulator><machine>pc</machine><domain type='qemu'/></arch>
+<features><acpi/><apic/></features></guest></capabilities>"""
+
+
+@pytest.mark.parametrize("step", ["storage_vol_create_xml", "domain_create_xml", "domain_define_xml"])
+def test_ctrl_c_in_any_step_takes_everything_back(
+    step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conn = Interrupted(step)
+    monkeypatch.setattr("guesthouse.client.connect", lambda uri: conn)
+    line = "--name demo --memory 100 --disk size=1 --disk size=2 --pxe --osinfo generic --network user --noautoconsole"
+    assert main(line.split()) == 1
+    shown = capsys.readouterr()
+    assert "Domain install interrupted." in shown.err
+    assert "Removing disk 'demo.qcow2'" in shown.out
+    assert conn.list_all_domains() == []
+    assert conn.storage_pool_lookup_by_name("default").list_all_volumes() == []
+
+
 # -- spellings of old
 
 
@@ -331,6 +399,6 @@ def test_contradictions(argv: list[str]) -> None:
 
 
 def test_a_mistake_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--nmae", "x"]) == 1
+    assert main(["--nmae", "x"]) == 2
     err = capsys.readouterr().err
     assert err == "ERROR    unrecognized arguments: --nmae\nDid you mean --name?\n"

@@ -12,7 +12,7 @@ from guesthouse.cli.virt_install.report import Report
 from guesthouse.cli.virt_install.suboptions import apply, switch, unknown
 from guesthouse.errors import GuesthouseError
 from guesthouse.model.devices.disk import Disk
-from guesthouse.provision import defaults, installer, media, osinfo
+from guesthouse.provision import defaults, installer, osinfo
 from guesthouse.provision.host import Host
 from guesthouse.provision.installer import Install
 from guesthouse.provision.request import Request
@@ -164,6 +164,8 @@ def _choose_os(
     detected = None
     source = install.cdrom or options.last("location")
     if choice.detect and source is not None and not host.is_remote:
+        from guesthouse.provision import media
+
         detected = media.identify(source.partition(",")[0])
     if detected is not None:
         request.os = detected
@@ -277,6 +279,8 @@ def _location(text: str, host: Host, plan: Plan, choice: OsChoice) -> None:
     _check_media(place, host, "--location", plan)
     if host.is_remote:
         raise UsageError("--location with a daemon on another host is not supported yet; use --cdrom")
+    from guesthouse.provision import media
+
     named = osinfo.find(choice.name) if choice.name is not None else None
     found = media.boot_files(place, plan.request.arch, named, kernel, initrd)
     plan.temporary += found.temporary

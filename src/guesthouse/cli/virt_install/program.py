@@ -21,12 +21,14 @@ def main(argv: list[str] | None = None) -> int:
     report = Report()
     try:
         options = parse(args)
+    except UsageError as error:
+        _tell(report, error)
+        return 2
+    try:
         report = Report(_is_quiet(options), "debug" in options)
         return _run(options, report)
     except UsageError as error:
-        report.error(error.message)
-        if error.hint:
-            print(error.hint, file=sys.stderr)
+        _tell(report, error)
         return 1
     except GuesthouseError as error:
         report.error(error.message)
@@ -42,6 +44,12 @@ def main(argv: list[str] | None = None) -> int:
             raise
         report.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return 1
+
+
+def _tell(report: Report, error: UsageError) -> None:
+    report.error(error.message)
+    if error.hint:
+        print(error.hint, file=sys.stderr)
 
 
 def _is_quiet(options: Options) -> bool:

@@ -9,6 +9,7 @@ import sys
 import time
 
 from guesthouse.cli.virt_install.guest import Plan
+from guesthouse.cli.virt_install.interrupts import Gate
 from guesthouse.cli.virt_install.options import Options, UsageError
 from guesthouse.cli.virt_install.report import Report
 from guesthouse.client import Domain
@@ -30,23 +31,25 @@ def install(options: Options, host: Host, report: Report, plan: Plan) -> int:
     first, final = installer.documents(plan.request, plan.install)
     report.say("\nStarting install...")
     started = time.monotonic()
-    try:
-        _storage(plan, report)
-        report.begin("Creating domain...")
-        guest = installer.create(
-            host.conn,
-            first,
-            final,
-            start="noreboot" not in options or first is not None,
-            transient="transient" in options,
-            autostart="autostart" in options,
-        )
-        report.end()
-    except BaseException as error:
-        _take_back(plan, report)
-        if isinstance(error, KeyboardInterrupt):
-            print("\nDomain install interrupted.", file=sys.stderr)
-        raise
+    with Gate() as gate:
+        try:
+            _storage(plan, report, gate)
+            report.begin("Creating domain...")
+            guest = installer.create(
+                host.conn,
+                first,
+                final,
+                start="noreboot" not in options or first is not None,
+                transient="transient" in options,
+                autostart="autostart" in options,
+                proceed=gate.check,
+            )
+            report.end()
+        except BaseException as error:
+            _take_back(plan, report)
+            if isinstance(error, KeyboardInterrupt):
+                print("\nDomain install interrupted.", file=sys.stderr)
+            raise
     try:
         return _after(options, host, report, plan, guest, console, wait, started)
     except KeyboardInterrupt:
@@ -58,11 +61,12 @@ def install(options: Options, host: Host, report: Report, plan: Plan) -> int:
         return 1
 
 
-def _storage(plan: Plan, report: Report) -> None:
+def _storage(plan: Plan, report: Report, gate: Gate) -> None:
     volumes = plan.request.volumes
     done: list[NewVolume] = []
 
     def begin(volume: NewVolume) -> None:
+        gate.check()
         if done:
             report.end(_size(done[-1]))
         done.append(volume)
@@ -71,6 +75,7 @@ def _storage(plan: Plan, report: Report) -> None:
     storage.build(plan.planner, volumes, begin)
     if done:
         report.end(_size(done[-1]))
+    gate.check()
 
 
 def _size(volume: NewVolume) -> str:
