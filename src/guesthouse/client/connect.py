@@ -6,8 +6,8 @@ from typing import Any
 
 from guesthouse.client import transport
 from guesthouse.client.link import EventCallback, Link, Session
-from guesthouse.client.objects import Domain, Network, StoragePool, StorageVol
-from guesthouse.client.uri import parse
+from guesthouse.client.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
+from guesthouse.client.uri import default_uri, parse
 
 _READONLY = 1
 
@@ -17,7 +17,8 @@ def connect(uri: str | None = None, readonly: bool = False) -> Connect:
 
     Raises the errors of :mod:`guesthouse.errors`; nothing stays open then.
     """
-    if uri is not None and uri.startswith("test://"):
+    uri = uri or default_uri()
+    if uri.startswith("test://"):
         from guesthouse.client import offline
 
         return offline.connect(uri)
@@ -159,6 +160,53 @@ class Connect(Session):
     def storage_vol_lookup_by_key(self, key: str) -> StorageVol:
         return StorageVol(self, self.call("storage_vol_lookup_by_key", key=key).vol)
 
+    # -- secrets
+
+    def list_all_secrets(self, flags: int = 0) -> list[Secret]:
+        found = self.call("connect_list_all_secrets", need_results=1, flags=flags).secrets
+        return [Secret(self, ref) for ref in found]
+
+    def secret_lookup_by_uuid(self, uuid: str) -> Secret:
+        return Secret(self, self.call("secret_lookup_by_uuid", uuid=uuid).secret)
+
+    def secret_lookup_by_usage(self, usage_type: int, usage_id: str) -> Secret:
+        return Secret(self, self.call("secret_lookup_by_usage", usageType=usage_type, usageID=usage_id).secret)
+
+    def secret_define_xml(self, xml: str, flags: int = 0) -> Secret:
+        return Secret(self, self.call("secret_define_xml", xml=xml, flags=flags).secret)
+
+    # -- devices and interfaces of the host
+
+    def list_all_devices(self, flags: int = 0) -> list[NodeDevice]:
+        found = self.call("connect_list_all_node_devices", need_results=1, flags=flags).devices
+        return [NodeDevice(self, ref) for ref in found]
+
+    def node_device_lookup_by_name(self, name: str) -> NodeDevice:
+        return NodeDevice(self, self.call("node_device_lookup_by_name", name=name).dev)
+
+    def node_device_lookup_scsi_host_by_wwn(self, wwnn: str, wwpn: str, flags: int = 0) -> NodeDevice:
+        ret = self.call("node_device_lookup_scsi_host_by_wwn", wwnn=wwnn, wwpn=wwpn, flags=flags)
+        return NodeDevice(self, ret.dev)
+
+    def node_device_create_xml(self, xml: str, flags: int = 0) -> NodeDevice:
+        return NodeDevice(self, self.call("node_device_create_xml", xml_desc=xml, flags=flags).dev)
+
+    def node_device_define_xml(self, xml: str, flags: int = 0) -> NodeDevice:
+        return NodeDevice(self, self.call("node_device_define_xml", xml_desc=xml, flags=flags).dev)
+
+    def list_all_interfaces(self, flags: int = 0) -> list[Interface]:
+        found = self.call("connect_list_all_interfaces", need_results=1, flags=flags).ifaces
+        return [Interface(self, ref) for ref in found]
+
+    def interface_lookup_by_name(self, name: str) -> Interface:
+        return Interface(self, self.call("interface_lookup_by_name", name=name).iface)
+
+    def interface_lookup_by_mac_string(self, mac: str) -> Interface:
+        return Interface(self, self.call("interface_lookup_by_mac_string", mac=mac).iface)
+
+    def interface_define_xml(self, xml: str, flags: int = 0) -> Interface:
+        return Interface(self, self.call("interface_define_xml", xml=xml, flags=flags).iface)
+
     # -- events
 
     def domain_event_register_any(self, dom: Domain | None, event_id: int, callback: EventCallback) -> int:
@@ -170,3 +218,9 @@ class Connect(Session):
 
     def storage_pool_event_register_any(self, pool: StoragePool | None, event_id: int, callback: EventCallback) -> int:
         return self.register_event("storage_pool", event_id, pool, callback)
+
+    def node_device_event_register_any(self, dev: NodeDevice | None, event_id: int, callback: EventCallback) -> int:
+        return self.register_event("node_device", event_id, dev, callback)
+
+    def secret_event_register_any(self, secret: Secret | None, event_id: int, callback: EventCallback) -> int:
+        return self.register_event("secret", event_id, secret, callback)

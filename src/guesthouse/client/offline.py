@@ -40,7 +40,20 @@ _CAPABILITIES = """<capabilities>
     <arch name='i686'><wordsize>32</wordsize><emulator>/usr/bin/test-hv</emulator><domain type='test'/></arch>
     <features><pae/><nonpae/></features></guest>
 </capabilities>"""
-_RUNNING, _SHUTOFF = 1, 5
+# what is the same for all objects of such a host
+_CONSTANT: dict[str, dict[str, Any]] = {
+    "domain_get_autostart": {"autostart": 0},
+    "domain_is_active": {"active": 1},
+    "domain_is_persistent": {"persistent": 1},
+    "domain_has_managed_save_image": {"result": 0},
+    "network_get_autostart": {"autostart": 0},
+    "network_is_active": {"active": 1},
+    "network_is_persistent": {"persistent": 1},
+    "storage_pool_get_autostart": {"autostart": 0},
+    "storage_pool_is_active": {"active": 1},
+    "storage_pool_is_persistent": {"persistent": 1},
+}
+_RUNNING = 1
 _POOL_RUNNING = 2
 
 
@@ -76,11 +89,16 @@ class OfflineConnect(Connect):
             root = etree.fromstring(state.encode())
         except etree.XMLSyntaxError as error:
             raise ValueError(str(error)) from None
+        self._cpu = {child.tag: child.text or "" for child in root.findall("cpu/*")}
+        self._cpu["cpus"] = self._cpu.get("active", "1")
+        self._memory = int(root.findtext("memory") or 0)
         self._domains = {_name(node): node for node in root.findall("domain")}
         self._networks = {_name(node): node for node in root.findall("network")}
         self._pools = {_name(node): node for node in root.findall("pool")}
 
     def call(self, name: str, /, **args: Any) -> Any:
+        if name in _CONSTANT:
+            return SimpleNamespace(**_CONSTANT[name])
         answer = getattr(self, f"_do_{name}", None)
         if answer is None:
             raise NoSupport(name, domain=Domain.TEST)
@@ -111,6 +129,11 @@ class OfflineConnect(Connect):
             raise NoSupport("virConnectGetDomainCapabilities", domain=Domain.TEST)
         return SimpleNamespace(capabilities=self._domain_capabilities)
 
+    def _do_node_get_info(self) -> Any:
+        cpu, memory = self._cpu, self._memory
+        numbers = {name: int(cpu.get(name, 1)) for name in ("cpus", "nodes", "sockets", "cores", "threads")}
+        return SimpleNamespace(model=cpu.get("model", "i686"), memory=memory, mhz=int(cpu.get("mhz", 0)), **numbers)
+
     # -- guests
 
     def _do_connect_list_all_domains(self, **_: Any) -> Any:
@@ -131,7 +154,17 @@ class OfflineConnect(Connect):
         return SimpleNamespace(xml=_text(self._domains[dom.name]))
 
     def _do_domain_get_state(self, dom: Any, flags: int = 0) -> Any:
-        return SimpleNamespace(state=_SHUTOFF if self._domain(self._domains[dom.name]).id < 0 else _RUNNING, reason=1)
+        return SimpleNamespace(state=_RUNNING, reason=1)
+
+    def _do_domain_get_os_type(self, dom: Any) -> Any:
+        return SimpleNamespace(type=self._domains[dom.name].findtext("os/type") or "hvm")
+
+    def _do_domain_get_info(self, dom: Any) -> Any:
+        node = self._domains[dom.name]
+        most = _kib(node.find("memory"))
+        now = _kib(node.find("currentMemory")) or most
+        cpus = int(node.findtext("vcpu") or 1)
+        return SimpleNamespace(state=_RUNNING, maxMem=most, memory=now, nrVirtCpu=cpus, cpuTime=0)
 
     def _do_domain_define_xml(self, xml: str) -> Any:
         from lxml import etree
@@ -159,9 +192,6 @@ class OfflineConnect(Connect):
     def _do_network_get_xml_desc(self, net: Any, flags: int = 0) -> Any:
         return SimpleNamespace(xml=_text(self._networks[net.name]))
 
-    def _do_network_is_active(self, net: Any) -> Any:
-        return SimpleNamespace(active=1)
-
     # -- storage
 
     def _do_connect_list_all_storage_pools(self, **_: Any) -> Any:
@@ -174,9 +204,6 @@ class OfflineConnect(Connect):
 
     def _do_storage_pool_get_xml_desc(self, pool: Any, flags: int = 0) -> Any:
         return SimpleNamespace(xml=_text(self._pools[pool.name]))
-
-    def _do_storage_pool_is_active(self, pool: Any) -> Any:
-        return SimpleNamespace(active=1)
 
     def _do_storage_pool_get_info(self, pool: Any) -> Any:
         node = self._pools[pool.name]
@@ -211,6 +238,16 @@ class OfflineConnect(Connect):
                 if volume.get("type") is None:
                     volume.set("type", "block" if pool.get("type") in ("disk", "logical", "scsi", "iscsi") else "file")
                 return SimpleNamespace(xml=_text(volume))
+        raise NoStorageVol(f"no storage vol with matching name '{vol.name}'", domain=Domain.TEST)
+
+    def _do_storage_vol_get_path(self, vol: Any) -> Any:
+        return SimpleNamespace(name=vol.key)
+
+    def _do_storage_vol_get_info(self, vol: Any) -> Any:
+        for volume in self._pools[vol.pool].findall("volume"):
+            if _name(volume) == vol.name:
+                sizes = [_size(volume.find(tag)) for tag in ("capacity", "allocation")]
+                return SimpleNamespace(type=0, capacity=sizes[0], allocation=sizes[1])
         raise NoStorageVol(f"no storage vol with matching name '{vol.name}'", domain=Domain.TEST)
 
     def _do_storage_vol_create_xml(self, pool: Any, xml: str, flags: int = 0) -> Any:
@@ -252,6 +289,10 @@ def _path(pool: Any, volume: Any) -> str:
 
 def _volume(pool: Any, volume: Any) -> Any:
     return SimpleNamespace(pool=_name(pool), name=_name(volume), key=_path(pool, volume))
+
+
+def _kib(node: Any) -> int:
+    return 0 if node is None else parse_size(f"{node.text or '0'}{node.get('unit') or 'KiB'}") // 1024
 
 
 def _size(node: Any) -> int:

@@ -42,6 +42,22 @@ def test_what_is_there(state: Path) -> None:
             pool.vol_lookup_by_name("b.img")
 
 
+def test_virsh_lists_it(state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from guesthouse.cli.virsh.main import main
+
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", f"test://{state}")
+    for line, words in (
+        ("list --all", ["1", "one", "running"]),
+        ("net-list", ["lan", "active", "no", "yes"]),
+        ("pool-list", ["images", "active", "no"]),
+        ("vol-list images", ["a.img", "/images/a.img"]),
+    ):
+        assert main([line]) == 0
+        assert capsys.readouterr().out.splitlines()[2].split() == words
+    assert main(["dominfo one"]) == 0
+    assert main(["nodeinfo"]) == 0
+
+
 def test_it_gives_itself_out_for_another(state: Path, tmp_path: Path) -> None:
     (tmp_path / "caps.xml").write_text("<capabilities/>")
     with client.connect(f"test://{state}?capabilities={tmp_path}/caps.xml&as=qemu:///system") as conn:
