@@ -47,19 +47,22 @@ def describe(node: Node, cpu: HostCpu, models: Sequence[CpuModel], *, uuid: str,
         iommu=Iommu(support=node.iommu()),
         topology=Topology(cells=Cells(num=len(cells), cells=[_cell(cell) for cell in cells])),
         cache=_cache(node),
-        security=[_security(label)],
+        security=_security(label),
     )
 
 
-def security_model(label: str | None) -> tuple[str, str]:
-    """Name and domain of interpretation of what keeps guests apart."""
-    return ("none", "0") if label is None else ("dac", "0")
+#: Name and domain of interpretation of the mandatory access control that keeps guests apart: there is none.
+SECURITY_MODEL = ("none", "0")
 
 
-def _security(label: str | None) -> SecurityModel:
-    model, doi = security_model(label)
-    labels = [] if label is None else [BaseLabel(type=kind, label=label) for kind in ("kvm", "qemu")]
-    return SecurityModel(model=model, doi=doi, baselabels=labels)
+def _security(label: str | None) -> list[SecurityModel]:
+    """The models in force: beside mandatory access control, that guests are another user than the daemon."""
+    name, doi = SECURITY_MODEL
+    models = [SecurityModel(model=name, doi=doi)]
+    if label is not None:
+        labels = [BaseLabel(type=kind, label=label) for kind in ("kvm", "qemu")]
+        models.append(SecurityModel(model="dac", doi="0", baselabels=labels))
+    return models
 
 
 def _cpu(node: Node, cpu: HostCpu, models: Sequence[CpuModel], cells: Sequence[Cell]) -> Cpu:

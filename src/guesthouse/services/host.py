@@ -117,7 +117,7 @@ class Host:
         return (await asyncio.to_thread(sysinfo.read)).to_xml()
 
     def node_get_security_model(self) -> tuple[str, str]:
-        return document.security_model(self._label)
+        return document.SECURITY_MODEL
 
     # -- capabilities
 
