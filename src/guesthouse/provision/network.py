@@ -24,6 +24,22 @@ def set_default_source(nic: Interface, host: Host) -> None:
         nic.source = InterfaceSource(network="default")
 
 
+def can_boot(nic: Interface, host: Host) -> bool:
+    """Whether a guest may find a boot server through ``nic``, as far as one can tell."""
+    if nic.type == "user":
+        return False
+    name = nic.source.network if nic.source is not None else None
+    if nic.type != "network" or not name:
+        return True
+    from lxml import etree
+
+    root = etree.fromstring(host.conn.network_lookup_by_name(name).get_xml_desc().encode())
+    forward = root.find("forward")
+    if forward is not None and forward.get("mode", "nat") not in ("nat", "route"):
+        return True  # somebody else's network
+    return root.find("ip/dhcp/bootp") is not None
+
+
 def default_bridge(host: Host) -> str | None:
     """The bridge through which this host reaches the world, None where it is none or another machine's."""
     if host.is_remote:

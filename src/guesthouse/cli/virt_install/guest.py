@@ -12,7 +12,7 @@ from guesthouse.cli.virt_install.report import Report
 from guesthouse.cli.virt_install.suboptions import apply, switch, unknown
 from guesthouse.errors import GuesthouseError
 from guesthouse.model.devices.disk import Disk
-from guesthouse.provision import defaults, installer, osinfo
+from guesthouse.provision import defaults, installer, network, osinfo
 from guesthouse.provision.host import Host
 from guesthouse.provision.installer import Install
 from guesthouse.provision.request import Request
@@ -79,6 +79,9 @@ def build(options: Options, host: Host, report: Report, plan: Plan) -> None:
     _check_storage(plan, checks, report)
     _check_network(request, host, checks)
     installer.check(request)
+    nics = request.domain.dev.interfaces
+    if "pxe" in options and not any(network.can_boot(nic, host) for nic in nics):
+        report.warn("The guest's network configuration may not support PXE")
     _warn(options, request, report)
 
 
@@ -362,8 +365,6 @@ def _check_storage(plan: Plan, checks: dict[str, bool], report: Report) -> None:
 
 def _check_network(request: Request, host: Host, checks: dict[str, bool]) -> None:
     """Cards whose network there is not, or whose address somebody else has."""
-    from guesthouse.provision import network
-
     for nic in request.domain.dev.interfaces:
         name = nic.source.network if nic.source is not None else None
         if nic.type == "network" and name:
