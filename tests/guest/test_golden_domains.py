@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,27 +18,11 @@ import pytest
 from guesthouse import client, errors
 from guesthouse.model.domain import Domain
 from support import domains, namespaces
+from support.golden_guests import GIVEN, REFUSED, block_device, open_folder, prepared
 from support.guesthoused import Guesthoused
 
 _PAUSED = 1  # VIR_DOMAIN_START_PAUSED
 _KEEP_NVRAM = 8  # VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-#: Folders in the documents that become one of the test's own.
-_PLACES = ("/var/lib/libvirt/images/", "/var/lib/libvirt/boot/", "/var/lib/libvirt/qemu/")
-#: Refused, in words that name what (the others are tested with the command line).
-REFUSED = {
-    "characters-more": "not supported yet|Cannot access",
-    "clock-absolute": "clock offset 'absolute'",
-    "clock-timezone": "clock offset 'timezone'",
-    "clock-variable": "clock offset 'variable'",
-    "cpu-cells": "NUMA cells",
-    "disks-more": "not supported yet|Cannot access",
-    "features": "feature <hap>",
-    "features-windows": "feature <",
-    "interfaces-more": "not supported yet|make the bridge first",
-    "os-uefi": "UEFI firmware|feature <smm>",
-    "screens-spice-options": "not supported yet",
-    "tuned": "<blkiotune>",
-}
 
 
 class Qmp:
@@ -80,32 +63,6 @@ class Guest:
     memory: int = 0
 
 
-def make_files(text: str) -> None:
-    domain = Domain.from_xml(text)
-    for disk in domain.dev.disks:
-        if disk.type == "file" and disk.path:
-            size = "1440K" if disk.device == "floppy" else "1M"
-            subprocess.run(["qemu-img", "create", "-q", "-f", disk.format, disk.path, size], check=True)
-    os_ = domain.os
-    if os_ is not None and os_.kernel and os_.initrd:
-        # enough of a bzImage for QEMU to take it: the guest never runs
-        head = bytearray(4096)
-        head[0x1F1], head[0x206:0x208] = 1, b"\x0f\x02"
-        head[0x1FE:0x200], head[0x202:0x206] = b"\x55\xaa", b"HdrS"
-        head[0x22C:0x230] = b"\xff\xff\xff\x7f"
-        Path(os_.kernel).write_bytes(bytes(head))
-        Path(os_.initrd).write_bytes(bytes(512))
-
-
-@pytest.fixture(scope="module")
-def block_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    file = tmp_path_factory.mktemp("block") / "block.img"
-    file.write_bytes(bytes(1 << 20))
-    device = subprocess.run(["losetup", "-f", "--show", str(file)], capture_output=True, text=True, check=True).stdout
-    yield device.strip()
-    subprocess.run(["losetup", "-d", device.strip()], check=True)
-
-
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guesthoused]:
     guesthoused = Guesthoused(namespaces.reachable(tmp_path_factory.mktemp("golden")))
@@ -115,19 +72,16 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guesthoused]:
 
 
 @pytest.fixture(scope="module")
-def guests(
-    daemon: Guesthoused, block_device: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Guest]]:
-    folder = namespaces.reachable(tmp_path_factory.mktemp("files"))
-    folder.chmod(0o777)
+def guests(daemon: Guesthoused, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Guest]]:
+    folder = open_folder(tmp_path_factory.mktemp("files"))
+    with block_device(folder) as block:
+        yield from started(daemon, {name: prepared(name, folder, block) for name in domains.names()})
+
+
+def started(daemon: Guesthoused, documents: dict[str, str]) -> Iterator[dict[str, Guest]]:
     found: dict[str, Guest] = {}
     with client.connect(daemon.uri) as conn:
-        for name in domains.names():
-            text = domains.text(name).replace("/dev/golden", block_device)
-            for place in _PLACES:
-                text = text.replace(place, f"{folder}/")
-            if name not in REFUSED:
-                make_files(text)
+        for name, text in documents.items():
             domain = conn.define_xml(text)
             try:
                 domain.create_with_flags(_PAUSED)
@@ -162,9 +116,6 @@ def learn(guest: Guest, monitor: Path) -> None:
     guest.cpus = len(qmp.ask("query-cpus-fast"))
     guest.memory = qmp.ask("query-memory-size-summary")["base-memory"]
     qmp.close()
-
-
-GIVEN = [name for name in domains.names() if name not in REFUSED]
 
 
 @pytest.mark.parametrize("name", GIVEN)

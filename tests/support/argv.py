@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 #: Options that take no value.
-_ALONE = {"-S", "-no-user-config", "-nodefaults", "-no-shutdown", "-no-reboot", "-no-acpi"}
+_ALONE = {"-S", "-no-user-config", "-nodefaults", "-no-shutdown", "-no-reboot", "-no-acpi", "-no-hpet"}
 _FD = re.compile(r"\b(fd|vhostfd)=\d+|\"(fd|vhostfd)\": \"\d+\"")
 
 Meaning = Counter[tuple[str, str]]
@@ -44,8 +44,8 @@ def _newer(option: str, value: str) -> tuple[str, str]:
         return option, ",".join(sorted(value.split(",")))
     if option == "-spice":  # libvirt's tests have a password in the configuration
         return option, value.replace("disable-ticketing=on,", "")
-    if option == "-no-acpi":
-        return "-machine", "acpi=off"
+    if option in ("-no-acpi", "-no-hpet"):
+        return "-machine", f"{option.removeprefix('-no-')}=off"
     return option, value
 
 
@@ -71,8 +71,9 @@ def meaning(argv: Sequence[str]) -> Meaning:
         # what stands on every line of one side: libvirt's key for secrets, which nothing uses; no local display
         if "masterKey0" in value or (option, value) == ("-display", "none"):
             continue
-        if option == "-machine" and ",acpi=off" in value:
-            found["-machine", "acpi=off"] += 1
-            value = value.replace(",acpi=off", "")
+        for word in ("acpi=off", "hpet=off"):
+            if option == "-machine" and f",{word}" in value:
+                found["-machine", word] += 1
+                value = value.replace(f",{word}", "")
         found[option, value] += 1
     return found

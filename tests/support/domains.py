@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from guesthouse.model import addresses
-from guesthouse.model.defaults import GuestDefaults, in_order, prepare
+from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.command import Wiring
 
@@ -62,11 +62,10 @@ def live(domain: Domain) -> Domain:
     """A document as it is when QEMU is started with it: what the daemon decides is decided, in the simplest way."""
     domain = domain.copy()
     domain.id = 1
-    domain.dev.controllers[:] = in_order(domain.dev.controllers)
     addresses.assign_aliases(domain)
-    sources = [disk.source for disk in domain.dev.disks if disk.source is not None]
-    for number, source in enumerate(reversed(sources), 1):
-        source.index = number
+    for number, disk in enumerate(reversed(domain.dev.disks), 1):
+        if disk.source is not None:
+            disk.source.index = number
     for number, display in enumerate(domain.dev.graphics):
         listen = display.listens[0] if display.listens else None
         if listen is not None and listen.type == "socket" and not listen.socket:
@@ -86,7 +85,11 @@ def wiring(domain: Domain) -> Wiring:
     dev = domain.dev
     for device in [*dev.channels, *dev.serials, *dev.parallels, *dev.consoles]:
         source = device.source
+        alias = (device.alias and device.alias.name) or ""
+        if device.type == "file":
+            wired.files[alias] = 5
+        if device.log is not None:
+            wired.logs[alias] = 6
         if device.type == "unix" and (source is None or not source.path or source.mode == "bind"):
-            assert device.alias is not None and device.alias.name is not None
-            wired.sockets[device.alias.name] = 1729
+            wired.sockets[alias] = 1729
     return wired

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from dataclasses import dataclass, field
 
@@ -39,12 +40,17 @@ class Command:
 
 @dataclass
 class Wiring:
-    """What the host has prepared: the monitor's socket, taps by interface alias, sockets by character device alias."""
+    """What the host has prepared: the monitor's socket, taps by interface alias, sockets, files and
+    logs by character device alias.
+    ``incoming``: the guest waits for a saved state."""
 
     monitor_fd: int
     taps: dict[str, int] = field(default_factory=dict)
     vhosts: dict[str, int] = field(default_factory=dict)
     sockets: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    logs: dict[str, int] = field(default_factory=dict)
+    incoming: bool = False
 
 
 def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
@@ -88,18 +94,26 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
             domain, nic, indexes.get(id(nic)), wiring.taps.get(alias), wiring.vhosts.get(alias)
         )
 
-    def socket(device: CharDevice) -> int | None:
-        return wiring.sockets.get((device.alias and device.alias.name) or "")
+    sets = itertools.count()
+
+    def end(device: CharDevice) -> chardev.HostEnd:
+        alias = (device.alias and device.alias.name) or ""
+        file, log = wiring.files.get(alias), wiring.logs.get(alias)
+        return chardev.HostEnd(
+            wiring.sockets.get(alias),
+            (next(sets), file) if file is not None else None,
+            (next(sets), log) if log is not None else None,
+        )
 
     for serial in dev.serials:
-        parts += chardev.character(domain, serial, socket(serial))
+        parts += chardev.character(domain, serial, end(serial))
     for parallel in dev.parallels:
-        parts += chardev.character(domain, parallel, socket(parallel))
+        parts += chardev.character(domain, parallel, end(parallel))
     for channel in dev.channels:
-        parts += chardev.character(domain, channel, socket(channel))
+        parts += chardev.character(domain, channel, end(channel))
     for console in dev.consoles:
         if console.target is not None and console.target.type != "serial":
-            parts += chardev.character(domain, console, socket(console))
+            parts += chardev.character(domain, console, end(console))
     for item in dev.inputs:
         parts += simple.input_device(domain, item)
     parts.options += ["-audiodev", compact({"id": "audio1", "driver": _audio(domain)})]
@@ -118,6 +132,8 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     for rng in dev.rngs:
         parts += simple.rng(domain, rng)
     argv += parts.argv()
+    if wiring.incoming:
+        argv += ["-incoming", "defer"]
     if sandbox:
         argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     argv += ["-msg", "timestamp=on"]
@@ -159,6 +175,8 @@ def _machine(domain: Domain) -> list[str]:
     options += ["dump-guest-core=off", "memory-backend=pc.ram"]
     if any(t.name == "hpet" and t.present is False for t in (domain.clock.timers if domain.clock else [])):
         options.append("hpet=off")
+    if domain.os is not None and domain.os.bios is not None and domain.os.bios.use_serial:
+        options.append("graphics=off")
     if features is None or not features.acpi:
         options.append("acpi=off")
     return ["-machine", ",".join(options), "-accel", "kvm" if domain.type == "kvm" else "tcg"]
@@ -244,7 +262,7 @@ def _smp(domain: Domain) -> str:
 
 def _clock(domain: Domain) -> list[str]:
     clock = domain.clock
-    base, drift = "utc", ""
+    base, track, drift = "utc", "", ""
     out: list[str] = []
     if clock is not None:
         if clock.offset == "localtime":
@@ -252,13 +270,15 @@ def _clock(domain: Domain) -> list[str]:
         elif clock.offset not in (None, "utc"):
             raise ConfigUnsupported(f"clock offset '{clock.offset}' is not supported yet")
         for timer in clock.timers:
+            if timer.name == "rtc" and timer.track in ("guest", "wall"):
+                track = ",clock=vm" if timer.track == "guest" else ",clock=host"
             if timer.name == "rtc" and timer.tickpolicy == "catchup":
                 drift = ",driftfix=slew"
             elif timer.name == "pit" and timer.tickpolicy == "delay":
                 out += ["-global", "kvm-pit.lost_tick_policy=delay"]
             elif timer.name == "tsc" and timer.present is not None:
                 raise ConfigUnsupported(f"timer '{timer.name}' is not supported yet")
-    return ["-rtc", f"base={base}{drift}", *out]
+    return ["-rtc", f"base={base}{track}{drift}", *out]
 
 
 def _pm(domain: Domain) -> list[str]:
@@ -279,10 +299,10 @@ def _boot(domain: Domain) -> list[str]:
     options = []
     if os_.bootmenu is not None and os_.bootmenu.enable is not None:
         options.append(f"menu={'on' if os_.bootmenu.enable else 'off'}")
-        if os_.bootmenu.timeout:
-            options.append(f"splash-time={os_.bootmenu.timeout}")
     if os_.bios is not None and os_.bios.reboot_timeout is not None:
         options.append(f"reboot-timeout={os_.bios.reboot_timeout}")
+    if os_.bootmenu is not None and os_.bootmenu.enable and os_.bootmenu.timeout:
+        options.append(f"splash-time={os_.bootmenu.timeout}")
     out = ["-boot", ",".join([*options, "strict=on"])]
     if os_.loader is not None and os_.loader.path:
         out += ["-bios", os_.loader.path]
@@ -291,8 +311,6 @@ def _boot(domain: Domain) -> list[str]:
             out += [f"-{name}", path]
     if os_.cmdline:
         out += ["-append", os_.cmdline]
-    if os_.bios is not None and os_.bios.use_serial:
-        out += ["-device", compact({"driver": "sga"})]
     return out
 
 

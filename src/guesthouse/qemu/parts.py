@@ -16,6 +16,8 @@ class Chardev:
     id: str
     backend: str
     options: dict[str, str] = field(default_factory=dict)
+    #: Files that the daemon has opened: (number of the set, descriptor, what for).
+    files: list[tuple[int, int, str]] = field(default_factory=list)
 
     def argument(self) -> str:
         return ",".join([self.backend, f"id={self.id}", *(f"{k}={quote(v)}" for k, v in self.options.items())])
@@ -44,6 +46,8 @@ class Parts:
         for props in self.objects:
             out += ["-object", compact(props)]
         for chardev in self.chardevs:
+            for number, fd, what in chardev.files:
+                out += ["-add-fd", f"set={number},fd={fd},opaque={what}"]
             out += ["-chardev", chardev.argument()]
         for props in self.blockdevs:
             out += ["-blockdev", compact(props)]

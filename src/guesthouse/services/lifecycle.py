@@ -1,9 +1,10 @@
 """Starting and ending guests. Each step is undone when a later one fails, and is written down before it is taken, so
 that a daemon that dies in between leaves a row that leads its successor to everything.
 
-A runtime row: ``phase`` ("starting", "running", "stopping"), ``id``, ``xml`` (the live document, secrets included),
-``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back), and ``pid`` with ``start_time``
-once there is a process.
+A runtime row: ``phase`` ("starting", "running", "stopping", or one of :attr:`Runner.recoveries`), ``id``, ``xml`` (the
+live document, secrets included), ``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back),
+and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
+``used_up`` names a saved state that it was loaded from and that must not be loaded again.
 """
 
 from __future__ import annotations
@@ -13,20 +14,30 @@ import logging
 import os
 import shutil
 import socket
+from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, OperationFailed, ResourceBusy
+from guesthouse.errors import (
+    ConfigUnsupported,
+    GuesthouseError,
+    InternalError,
+    OperationFailed,
+    ResourceBusy,
+    SystemFailure,
+)
 from guesthouse.host import kvm
 from guesthouse.model import addresses
-from guesthouse.model.defaults import in_order
-from guesthouse.model.devices.chardev import CharSource
+from guesthouse.model.devices.chardev import CharDevice, CharSource
 from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.domain import Domain, Resource, Seclabel
-from guesthouse.qemu import command, images, process
+from guesthouse.qemu import command, images, migration, process, save_image
 from guesthouse.qemu.machine import Happening, Machine
+from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.process import User
 from guesthouse.services.context import Context
 from guesthouse.services.faults import step
@@ -43,6 +54,18 @@ _AGENT = "org.qemu.guest_agent.0"
 _AGENT_STARTED, _AGENT_CHANNEL = 1, 2
 
 
+@dataclass(frozen=True)
+class Restoring:
+    """A saved state to start from: ``fd`` is where it is read from; ``use_up`` is the file that goes away, because a
+    state older than the disks must not be loaded again."""
+
+    fd: int
+    use_up: Path | None = None
+
+
+Recovery = Callable[[Guest, dict[str, Any], bool], Awaitable[bool]]
+
+
 class Runner:
     """Runs guests: the one place that makes processes, and takes their leftovers away."""
 
@@ -53,30 +76,38 @@ class Runner:
         self._networks = networks
         self._user = user
         self._tasks: set[asyncio.Task[None]] = set()
+        #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
+        #: lives. They return whether that was all: else it is taken as one that runs.
+        self.recoveries: dict[str, Recovery] = {}
 
     # -- start
 
-    async def start(self, guest: Guest, definition: Domain, *, paused: bool = False) -> None:
+    async def start(
+        self, guest: Guest, definition: Domain, *, paused: bool = False, restoring: Restoring | None = None
+    ) -> None:
         """Start ``guest`` from ``definition``; it runs (or is paused, where ``paused``) when this returns.
+
+        ``restoring``: it goes on from that state, and does not boot.
 
         On an error the guest is off with reason "failed", and nothing of the start is left.
         """
         live = definition.copy()
         try:
             async with AsyncExitStack() as undo:
-                await self._start(guest, live, undo, paused)
+                await self._start(guest, live, undo, paused, restoring)
                 undo.pop_all()
         except BaseException:
             guest.live, guest.machine, guest.id, guest.labels = None, None, -1, []
             guest.set_state(State.SHUTOFF, Reason.SHUTOFF_FAILED)
             raise
 
-    async def _start(self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool) -> None:
+    async def _start(
+        self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool, restoring: Restoring | None
+    ) -> None:
         store = self._ctx.store
         if live.type == "kvm":
             self._need_kvm()
         command.check(live)
-        live.dev.controllers[:] = in_order(live.dev.controllers)
         guest.id = live.id = store.next_id()
         addresses.assign_aliases(live)
         self._macs_are_free(guest, live)
@@ -113,7 +144,7 @@ class Runner:
         undo.callback(machine.clean)
         undo.push_async_callback(machine.release)
         with ExitStack() as closing:  # QEMU has its own copies of what is closed here
-            wiring = command.Wiring(machine.prepare())
+            wiring = command.Wiring(machine.prepare(), incoming=restoring is not None)
             for nic in live.dev.interfaces:
                 plug = await self._networks.plug(nic, guest.ref)
                 closing.callback(plug.close)
@@ -124,8 +155,12 @@ class Runner:
             characters = [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]
             for device in characters:
                 alias = (device.alias and device.alias.name) or ""
-                if alias in wiring.sockets:
-                    continue  # the first console is the first serial port
+                if device.TAG == "console" and not device.is_virtio:
+                    continue  # the first one is the first serial port
+                for file, append, kept in _outputs(device):
+                    fd = _open_output(file, append)
+                    closing.callback(os.close, fd)
+                    (wiring.logs if kept else wiring.files)[alias] = fd
                 sock = self._character_socket(device.type, device.source, channels)
                 if sock is not None:
                     closing.callback(sock.close)
@@ -143,17 +178,53 @@ class Runner:
         for display in live.dev.graphics:
             if display.passwd is not None:
                 await machine.set_password(display.type, display.passwd)
+        if restoring is not None:
+            await migration.incoming(machine, restoring.fd)
+            step("restore-loaded")
         await self._learn_characters(live, machine)
         step("start-facts")
         self._tell_agent(guest, connected=False, reason=_AGENT_STARTED)
-        if not paused:
+        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
+        if restoring is not None:
+            self._guests.emit(guest, Lifecycle.STARTED_RESTORED)
+        if restoring is not None and restoring.use_up is not None:
+            await self._let_go_on(guest, row, restoring.use_up, paused)
+        elif not paused:
             await machine.cont()
         if not machine.running:
             raise InternalError(f"the guest ended at once: {process.last_words(log) or 'QEMU said nothing'}")
-        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
         store.put_runtime(KIND, guest.uuid, row)
         step("start-running")
-        if paused:
+        self._tell_started(guest, paused, restoring is not None)
+
+    async def _let_go_on(self, guest: Guest, row: dict[str, Any], image: Path, paused: bool) -> None:
+        """Let a guest run on from ``image``, which is gone afterwards; where QEMU will not, all is as before."""
+        assert guest.machine is not None
+        aside = image.with_name(f"{image.name}.used")
+        self._ctx.store.put_runtime(
+            KIND, guest.uuid, {**row, "used_up": [str(image), str(aside)], "resume": not paused}
+        )
+        step("restore-written")
+        image.replace(aside)
+        save_image.sync_folder(image)
+        step("restore-used")
+        if not paused:
+            try:
+                await guest.machine.cont()
+            except MonitorError:
+                aside.replace(image)
+                raise
+        aside.unlink()
+        guest.saved = False
+
+    def _tell_started(self, guest: Guest, paused: bool, restored: bool) -> None:
+        if restored and paused:
+            guest.set_state(State.PAUSED, Reason.PAUSED_MIGRATION)
+            self._guests.emit(guest, Lifecycle.SUSPENDED_RESTORED)
+        elif restored:
+            guest.set_state(State.RUNNING, Reason.RUNNING_RESTORED)
+            self._guests.emit(guest, Lifecycle.RESUMED_FROM_SNAPSHOT)
+        elif paused:
             guest.set_state(State.PAUSED, Reason.PAUSED_USER)
             self._guests.emit(guest, Lifecycle.STARTED_BOOTED)
             self._guests.emit(guest, Lifecycle.SUSPENDED_PAUSED)
@@ -221,14 +292,16 @@ class Runner:
             if channel.is_virtio and channel.type == "unix" and not channel.end().path:
                 name = (channel.target and channel.target.name) or (channel.alias and channel.alias.name) or "channel"
                 channel.end().mode, channel.end().path = "bind", str(channels / name.replace("/", "_"))
+        for device in [*live.dev.serials, *live.dev.parallels, *live.dev.consoles, *live.dev.channels]:
+            if device.type == "tcp" and device.source is not None:
+                device.source.tls = device.source.tls or "no"
         live.resource = live.resource or Resource(partition="/machine")
-        count = sum(1 for disk in live.dev.disks if disk.source is not None)
-        for disk in live.dev.disks:
+        for number, disk in zip(range(len(live.dev.disks), 0, -1), live.dev.disks, strict=True):
             if disk.source is not None:
-                disk.source.index = count
-                count -= 1
-                if disk.backing is None and disk.device == "disk":
-                    disk.backing = BackingStore()
+                disk.source.index = number
+                disk.backing = disk.backing or BackingStore()
+            elif disk.driver is not None and disk.target is not None:
+                disk.driver.type = disk.target.tray = None  # of what is not there
         if not self._user.same:
             label = f"+{self._user.uid}:+{self._user.gid}"
             if not live.seclabels:
@@ -288,7 +361,7 @@ class Runner:
                 continue
             if end.pty:
                 device.end().path = end.pty
-                if device.TAG == "console":
+                if live.dev.consoles and device is live.dev.consoles[0]:
                     device.tty = end.pty
             if device.TAG == "channel" and device.is_virtio and device.target is not None:
                 device.target.state = "connected" if end.open else "disconnected"
@@ -315,7 +388,7 @@ class Runner:
         assert machine is not None
         guest.stopping = True
         row = self._ctx.store.get_runtime(KIND, guest.uuid)
-        if row is not None and not gracefully:
+        if row is not None and not gracefully and row["phase"] not in self.recoveries:
             self._ctx.store.put_runtime(KIND, guest.uuid, {**row, "phase": "stopping"})
         step("stop-row")
         try:
@@ -369,6 +442,8 @@ class Runner:
             self._spawn(self._died(guest, data["status"]))
         elif name == "SHUTDOWN":
             self._spawn(self._powered_off(guest, data))
+        elif name == "MIGRATION_PASS":
+            self._guests.tell(guest, 20, {"iteration": data["pass"]})
         elif name == "RESET":
             self._guests.tell(guest, 1, {})
         elif name == "GUEST_PANICKED":
@@ -470,14 +545,21 @@ class Runner:
             guest = self._guests.add(Guest(name, uuid))
         machine = Machine(folder, log, self._user, lambda what, guest=guest: self._happened(guest, what))  # type: ignore[misc]
         guest.machine, guest.live, guest.id, guest.labels = machine, live, row["id"], row["labels"]
-        if row["phase"] == "running":
+        recovery = self.recoveries.get(row["phase"])
+        if row["phase"] == "running" or recovery is not None:
             try:
-                if await machine.adopt(row):
+                alive = await machine.adopt(row)
+                if recovery is not None and await recovery(guest, row, alive):
+                    return
+                if alive:
+                    await self._resume(guest, row)
                     await self._learn_state(guest, machine)
                     _log.info("adopted %s (pid %d)", name, machine.pid)
                     return
             except GuesthouseError as error:
                 _log.warning("the guest %s does not answer and is ended: %s", name, error)
+        for aside in row.get("used_up", ())[1:]:
+            Path(aside).unlink(missing_ok=True)
         for left in process.find(str(folder)):
             _log.warning("ending pid %d, left of a start of %s that was cut off", left.pid, name)
             left.kill(9)
@@ -485,15 +567,26 @@ class Runner:
             left.close()
         guest.stopping = True
         await self._release(guest)
-        ended = row["phase"] in ("running", "stopping")
-        reason = {"running": Reason.SHUTOFF_CRASHED, "stopping": Reason.SHUTOFF_DESTROYED}.get(
-            row["phase"], Reason.SHUTOFF_FAILED
+        ended = row["phase"] != "starting"
+        reason = {"starting": Reason.SHUTOFF_FAILED, "stopping": Reason.SHUTOFF_DESTROYED}.get(
+            row["phase"], Reason.SHUTOFF_CRASHED
         )
         event = Lifecycle.STOPPED_FAILED if row["phase"] != "stopping" else Lifecycle.STOPPED_DESTROYED
         if ended or guest.persistent:
             self._forget_run(guest, reason, event)
         else:
             self._guests.remove(guest)
+
+    async def _resume(self, guest: Guest, row: dict[str, Any]) -> None:
+        """Finish what kept a guest from running when its daemon died."""
+        assert guest.machine is not None
+        if row.get("resume") and await guest.machine.status() not in ("running", "shutdown", "guest-panicked"):
+            await guest.machine.cont()
+        for file in row.get("used_up", ()):
+            Path(file).unlink(missing_ok=True)
+            guest.saved = False
+        kept = {name: value for name, value in row.items() if name not in ("resume", "used_up")}
+        self._ctx.store.put_runtime(KIND, guest.uuid, kept)
 
     async def _learn_state(self, guest: Guest, machine: Machine) -> None:
         status = await machine.status()
@@ -515,3 +608,20 @@ class Runner:
 def _restore(labels: list[dict[str, Any]]) -> None:
     for label in labels:
         images.restore(label)
+
+
+def _outputs(device: CharDevice) -> Iterator[tuple[str, bool, bool]]:
+    """Files that QEMU writes to, which the daemon opens because QEMU's user may not: path, whether what is there
+    stays, whether it is the log."""
+    source = device.source
+    if device.type == "file" and source is not None and source.path:
+        yield source.path, source.append is not False, False
+    if device.log is not None and device.log.file:
+        yield device.log.file, device.log.append is not False, True
+
+
+def _open_output(file: str, append: bool) -> int:
+    try:
+        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC), 0o600)
+    except OSError as error:
+        raise SystemFailure.from_os(error, f"Unable to open file '{file}'") from None

@@ -79,7 +79,7 @@ def test_virtio_ports_leave_the_first_to_a_console() -> None:
 def test_aliases_are_libvirts_and_the_users_own_stay() -> None:
     live = domains.live(domains.define(domains.text("controllers-pc")))
     aliases = [c.alias.name for c in live.dev.controllers if c.alias]
-    assert aliases == ["scsi0", "scsi1", "virtio-serial0", "usb", "usb1", "sata0", "pci.0", "pci.1"]
+    assert aliases == ["scsi1", "virtio-serial0", "usb", "usb1", "sata0", "pci.1", "pci.0", "scsi0"]
     assert [i.alias.name for i in live.dev.inputs if i.alias] == ["ua-tablet", "input1", "input2"]
     assert live.dev.disks[0].alias is not None and live.dev.disks[0].alias.name == "scsi1-0-2-3"
 

@@ -52,8 +52,8 @@ class Controller(Element, tag="controller"):
     driver: ControllerDriver | None = Child(ControllerDriver)
     model_name: ControllerModel | None = Child(ControllerModel)
     target: ControllerTarget | None = Child(ControllerTarget)
-    master: ControllerMaster | None = Child(ControllerMaster)
     alias: Alias | None = Child(Alias)
+    master: ControllerMaster | None = Child(ControllerMaster)
     address: Address | None = Child(Address)
 
 

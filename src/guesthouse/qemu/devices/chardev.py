@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.chardev import CharDevice
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.parts import Chardev, Parts, Props
 
 
-def chardev(device: CharDevice, socket_fd: int | None = None) -> Chardev:
-    """The host's end. ``socket_fd`` is the listening socket of a unix one that the daemon has bound."""
+@dataclass
+class HostEnd:
+    """What the daemon has prepared: the listening socket of a unix one, the open file of a file one, and the open log;
+    files are (number of QEMU's descriptor set, descriptor)."""
+
+    socket: int | None = None
+    file: tuple[int, int] | None = None
+    log: tuple[int, int] | None = None
+
+    @property
+    def fds(self) -> list[int]:
+        found = [self.socket, self.file and self.file[1], self.log and self.log[1]]
+        return [fd for fd in found if fd is not None]
+
+
+def chardev(device: CharDevice, end: HostEnd) -> Chardev:
+    """The host's end."""
     alias = (device.alias and device.alias.name) or ""
     name = f"char{alias}"
     source = device.source
     kind = device.type
     options: dict[str, str] = {}
+    files: list[tuple[int, int, str]] = []
     path = (source and source.path) or ""
     if kind in ("pty", "null", "stdio"):
         backend = kind
     elif kind == "unix":
         backend = "socket"
-        if socket_fd is not None:
-            options = {"fd": str(socket_fd), "server": "on", "wait": "off"}
+        if end.socket is not None:
+            options = {"fd": str(end.socket), "server": "on", "wait": "off"}
         else:
             options = {"path": path}
             if source is not None and source.mode in ("bind", "server"):
@@ -35,9 +53,15 @@ def chardev(device: CharDevice, socket_fd: int | None = None) -> Chardev:
         if source.mode in ("bind", "server"):
             options |= {"server": "on", "wait": "off"}
     elif kind == "file":
-        backend, options = "file", {"path": path}
-        if source is not None and source.append is not None:
-            options["append"] = "on" if source.append else "off"
+        backend = "file"
+        if end.file is not None:
+            # emptied when it was opened, if that was asked for
+            options = {"path": f"/dev/fdset/{end.file[0]}", "append": "on"}
+            files.append((*end.file, f"{alias}-source"))
+        else:
+            options = {"path": path}
+            if source is not None and source.append is not None:
+                options["append"] = "on" if source.append else "off"
     elif kind == "dev":
         backend, options = "serial", {"path": path}
     elif kind == "pipe":
@@ -48,16 +72,19 @@ def chardev(device: CharDevice, socket_fd: int | None = None) -> Chardev:
     else:
         raise ConfigUnsupported(f"character device type '{kind}' is not supported yet")
     if device.log is not None and device.log.file:
-        options["logfile"] = device.log.file
-        options["logappend"] = "off" if device.log.append is False else "on"
-    return Chardev(name, backend, options)
+        if end.log is not None:
+            options |= {"logfile": f"/dev/fdset/{end.log[0]}", "logappend": "on"}
+            files.append((*end.log, f"{alias}-log"))
+        else:
+            options["logfile"] = device.log.file
+            options["logappend"] = "off" if device.log.append is False else "on"
+    return Chardev(name, backend, options, files)
 
 
-def character(domain: Domain, device: CharDevice, socket_fd: int | None = None) -> Parts:
+def character(domain: Domain, device: CharDevice, end: HostEnd | None = None) -> Parts:
     """Both ends of a serial port, parallel port, virtio console or channel."""
-    parts = Parts(chardevs=[chardev(device, socket_fd)])
-    if socket_fd is not None:
-        parts.fds.append(socket_fd)
+    end = end or HostEnd()
+    parts = Parts(chardevs=[chardev(device, end)], fds=end.fds)
     alias = (device.alias and device.alias.name) or ""
     target = device.target
     props: Props = {"chardev": f"char{alias}", "id": alias}

@@ -30,12 +30,12 @@ def graphics(device: Graphics) -> Parts:
             assert device.port is not None
             where = f"{address}:{device.port - VNC_BASE}"
         options = [where]
-        if device.passwd is not None:
-            options.append("password=on")
         if device.websocket is not None and device.websocket > 0:
             options.append(f"websocket={device.websocket}")
         if device.share_policy:
             options.append(f"share={device.share_policy}")
+        if device.passwd is not None:
+            options.append("password=on")
         options.append("audiodev=audio1")
         out = ["-vnc", ",".join(options)]
         if device.keymap:

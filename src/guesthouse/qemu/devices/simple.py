@@ -154,8 +154,11 @@ def sound(domain: Domain, device: Sound) -> Parts:
     model = device.model or ""
     if model in ("ich6", "ich9"):
         driver = "intel-hda" if model == "ich6" else "ich9-intel-hda"
-        codec = {"driver": "hda-duplex", "id": f"{alias}-codec0", "bus": f"{alias}.0", "cad": 0, "audiodev": "audio1"}
-        return Parts(devices=[{"driver": driver, "id": alias, **pci(domain, device.address)}, codec])
+        parts = Parts(devices=[{"driver": driver, "id": alias, **pci(domain, device.address)}])
+        for cad, kind in enumerate([codec.type or "duplex" for codec in device.codecs] or ["duplex"]):
+            place = {"id": f"{alias}-codec{cad}", "bus": f"{alias}.0", "cad": cad, "audiodev": "audio1"}
+            parts.devices.append({"driver": f"hda-{kind}", **place})
+        return parts
     names = {"ac97": "AC97", "es1370": "ES1370"}
     if model in names:
         props = {"driver": names[model], "id": alias, "audiodev": "audio1", **pci(domain, device.address)}
