@@ -65,8 +65,8 @@ import os, sys, time
 from pathlib import Path
 from guesthouse.cli.guest import sandbox
 def work():
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)
         time.sleep(60)
     finally:
         print("cleaning", flush=True)
