@@ -1,10 +1,9 @@
 """Starting and ending guests. Each step is undone when a later one fails, and is written down before it is taken, so
 that a daemon that dies in between leaves a row that leads its successor to everything.
 
-A runtime row: ``phase`` ("starting", "running", "stopping", or one of :attr:`Runner.recoveries`), ``id``, ``xml`` (the
-live document, secrets included), ``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back),
-and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
-``used_up`` names a saved state that it was loaded from and that must not be loaded again.
+A runtime row: ``phase`` ("starting", "running", "stopping"), ``id``, ``xml`` (the live document, secrets included),
+``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back), and ``pid`` with ``start_time``
+once there is a process.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +32,8 @@ from guesthouse.model.devices.chardev import CharDevice, CharSource
 from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.domain import Domain, Resource, Seclabel
-from guesthouse.qemu import command, images, migration, process, save_image
+from guesthouse.qemu import command, images, process
 from guesthouse.qemu.machine import Happening, Machine
-from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.process import User
 from guesthouse.services.context import Context
 from guesthouse.services.faults import step
@@ -54,18 +50,6 @@ _AGENT = "org.qemu.guest_agent.0"
 _AGENT_STARTED, _AGENT_CHANNEL = 1, 2
 
 
-@dataclass(frozen=True)
-class Restoring:
-    """A saved state to start from: ``fd`` is where it is read from; ``use_up`` is the file that goes away, because a
-    state older than the disks must not be loaded again."""
-
-    fd: int
-    use_up: Path | None = None
-
-
-Recovery = Callable[[Guest, dict[str, Any], bool], Awaitable[bool]]
-
-
 class Runner:
     """Runs guests: the one place that makes processes, and takes their leftovers away."""
 
@@ -76,34 +60,25 @@ class Runner:
         self._networks = networks
         self._user = user
         self._tasks: set[asyncio.Task[None]] = set()
-        #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
-        #: lives. They return whether that was all: else it is taken as one that runs.
-        self.recoveries: dict[str, Recovery] = {}
 
     # -- start
 
-    async def start(
-        self, guest: Guest, definition: Domain, *, paused: bool = False, restoring: Restoring | None = None
-    ) -> None:
+    async def start(self, guest: Guest, definition: Domain, *, paused: bool = False) -> None:
         """Start ``guest`` from ``definition``; it runs (or is paused, where ``paused``) when this returns.
-
-        ``restoring``: it goes on from that state, and does not boot.
 
         On an error the guest is off with reason "failed", and nothing of the start is left.
         """
         live = definition.copy()
         try:
             async with AsyncExitStack() as undo:
-                await self._start(guest, live, undo, paused, restoring)
+                await self._start(guest, live, undo, paused)
                 undo.pop_all()
         except BaseException:
             guest.live, guest.machine, guest.id, guest.labels = None, None, -1, []
             guest.set_state(State.SHUTOFF, Reason.SHUTOFF_FAILED)
             raise
 
-    async def _start(
-        self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool, restoring: Restoring | None
-    ) -> None:
+    async def _start(self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool) -> None:
         store = self._ctx.store
         if live.type == "kvm":
             self._need_kvm()
@@ -144,7 +119,7 @@ class Runner:
         undo.callback(machine.clean)
         undo.push_async_callback(machine.release)
         with ExitStack() as closing:  # QEMU has its own copies of what is closed here
-            wiring = command.Wiring(machine.prepare(), incoming=restoring is not None)
+            wiring = command.Wiring(machine.prepare())
             for nic in live.dev.interfaces:
                 plug = await self._networks.plug(nic, guest.ref)
                 closing.callback(plug.close)
@@ -178,53 +153,17 @@ class Runner:
         for display in live.dev.graphics:
             if display.passwd is not None:
                 await machine.set_password(display.type, display.passwd)
-        if restoring is not None:
-            await migration.incoming(machine, restoring.fd)
-            step("restore-loaded")
         await self._learn_characters(live, machine)
         step("start-facts")
         self._tell_agent(guest, connected=False, reason=_AGENT_STARTED)
-        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
-        if restoring is not None:
-            self._guests.emit(guest, Lifecycle.STARTED_RESTORED)
-        if restoring is not None and restoring.use_up is not None:
-            await self._let_go_on(guest, row, restoring.use_up, paused)
-        elif not paused:
+        if not paused:
             await machine.cont()
         if not machine.running:
             raise InternalError(f"the guest ended at once: {process.last_words(log) or 'QEMU said nothing'}")
+        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
         store.put_runtime(KIND, guest.uuid, row)
         step("start-running")
-        self._tell_started(guest, paused, restoring is not None)
-
-    async def _let_go_on(self, guest: Guest, row: dict[str, Any], image: Path, paused: bool) -> None:
-        """Let a guest run on from ``image``, which is gone afterwards; where QEMU will not, all is as before."""
-        assert guest.machine is not None
-        aside = image.with_name(f"{image.name}.used")
-        self._ctx.store.put_runtime(
-            KIND, guest.uuid, {**row, "used_up": [str(image), str(aside)], "resume": not paused}
-        )
-        step("restore-written")
-        image.replace(aside)
-        save_image.sync_folder(image)
-        step("restore-used")
-        if not paused:
-            try:
-                await guest.machine.cont()
-            except MonitorError:
-                aside.replace(image)
-                raise
-        aside.unlink()
-        guest.saved = False
-
-    def _tell_started(self, guest: Guest, paused: bool, restored: bool) -> None:
-        if restored and paused:
-            guest.set_state(State.PAUSED, Reason.PAUSED_MIGRATION)
-            self._guests.emit(guest, Lifecycle.SUSPENDED_RESTORED)
-        elif restored:
-            guest.set_state(State.RUNNING, Reason.RUNNING_RESTORED)
-            self._guests.emit(guest, Lifecycle.RESUMED_FROM_SNAPSHOT)
-        elif paused:
+        if paused:
             guest.set_state(State.PAUSED, Reason.PAUSED_USER)
             self._guests.emit(guest, Lifecycle.STARTED_BOOTED)
             self._guests.emit(guest, Lifecycle.SUSPENDED_PAUSED)
@@ -388,7 +327,7 @@ class Runner:
         assert machine is not None
         guest.stopping = True
         row = self._ctx.store.get_runtime(KIND, guest.uuid)
-        if row is not None and not gracefully and row["phase"] not in self.recoveries:
+        if row is not None and not gracefully:
             self._ctx.store.put_runtime(KIND, guest.uuid, {**row, "phase": "stopping"})
         step("stop-row")
         try:
@@ -442,8 +381,6 @@ class Runner:
             self._spawn(self._died(guest, data["status"]))
         elif name == "SHUTDOWN":
             self._spawn(self._powered_off(guest, data))
-        elif name == "MIGRATION_PASS":
-            self._guests.tell(guest, 20, {"iteration": data["pass"]})
         elif name == "RESET":
             self._guests.tell(guest, 1, {})
         elif name == "GUEST_PANICKED":
@@ -545,21 +482,14 @@ class Runner:
             guest = self._guests.add(Guest(name, uuid))
         machine = Machine(folder, log, self._user, lambda what, guest=guest: self._happened(guest, what))  # type: ignore[misc]
         guest.machine, guest.live, guest.id, guest.labels = machine, live, row["id"], row["labels"]
-        recovery = self.recoveries.get(row["phase"])
-        if row["phase"] == "running" or recovery is not None:
+        if row["phase"] == "running":
             try:
-                alive = await machine.adopt(row)
-                if recovery is not None and await recovery(guest, row, alive):
-                    return
-                if alive:
-                    await self._resume(guest, row)
+                if await machine.adopt(row):
                     await self._learn_state(guest, machine)
                     _log.info("adopted %s (pid %d)", name, machine.pid)
                     return
             except GuesthouseError as error:
                 _log.warning("the guest %s does not answer and is ended: %s", name, error)
-        for aside in row.get("used_up", ())[1:]:
-            Path(aside).unlink(missing_ok=True)
         for left in process.find(str(folder)):
             _log.warning("ending pid %d, left of a start of %s that was cut off", left.pid, name)
             left.kill(9)
@@ -567,26 +497,15 @@ class Runner:
             left.close()
         guest.stopping = True
         await self._release(guest)
-        ended = row["phase"] != "starting"
-        reason = {"starting": Reason.SHUTOFF_FAILED, "stopping": Reason.SHUTOFF_DESTROYED}.get(
-            row["phase"], Reason.SHUTOFF_CRASHED
+        ended = row["phase"] in ("running", "stopping")
+        reason = {"running": Reason.SHUTOFF_CRASHED, "stopping": Reason.SHUTOFF_DESTROYED}.get(
+            row["phase"], Reason.SHUTOFF_FAILED
         )
         event = Lifecycle.STOPPED_FAILED if row["phase"] != "stopping" else Lifecycle.STOPPED_DESTROYED
         if ended or guest.persistent:
             self._forget_run(guest, reason, event)
         else:
             self._guests.remove(guest)
-
-    async def _resume(self, guest: Guest, row: dict[str, Any]) -> None:
-        """Finish what kept a guest from running when its daemon died."""
-        assert guest.machine is not None
-        if row.get("resume") and await guest.machine.status() not in ("running", "shutdown", "guest-panicked"):
-            await guest.machine.cont()
-        for file in row.get("used_up", ()):
-            Path(file).unlink(missing_ok=True)
-            guest.saved = False
-        kept = {name: value for name, value in row.items() if name not in ("resume", "used_up")}
-        self._ctx.store.put_runtime(KIND, guest.uuid, kept)
 
     async def _learn_state(self, guest: Guest, machine: Machine) -> None:
         status = await machine.status()
