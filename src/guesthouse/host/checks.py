@@ -25,7 +25,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 #: QEMU takes devices as JSON, which is how guests are described to it, since this version.
 OLDEST_QEMU = (6, 2)
-IMAGES = Path("/var/lib/libvirt/images")
+IMAGES = Path("/var/lib/guesthouse/images")
 SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/guesthouse/libvirt-sock"))
 _GIB = 1 << 30
 _PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/libexec")
