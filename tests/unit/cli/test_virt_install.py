@@ -288,6 +288,15 @@ def test_clock_and_features() -> None:
     assert pm.suspend_to_mem is not None and pm.suspend_to_mem.enabled is True
 
 
+def test_no_daemon_is_asked_for_a_line_that_means_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("guesthouse.client.connect", lambda uri: pytest.fail("a daemon was asked"))
+    for line in ("--disk sise=20", "--graphics vcn", "--hostdev 1:2", "--check foo=off", "--osinfo detect=maybe"):
+        assert main(line.split()) == 1
+        assert capsys.readouterr().err.startswith("ERROR    ")
+
+
 # -- interruption
 
 

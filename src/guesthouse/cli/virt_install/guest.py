@@ -12,6 +12,7 @@ from guesthouse.cli.virt_install.report import Report
 from guesthouse.cli.virt_install.suboptions import apply, switch, unknown
 from guesthouse.errors import GuesthouseError
 from guesthouse.model.devices.disk import Disk
+from guesthouse.model.domain import Domain
 from guesthouse.provision import defaults, installer, network, osinfo
 from guesthouse.provision.host import Host
 from guesthouse.provision.installer import Install
@@ -29,16 +30,6 @@ _ENVIRONMENT = "VIRTINSTALL_OSINFO_DISABLE_REQUIRE"
 
 
 @dataclass
-class Plan:
-    """All that is to happen. ``temporary`` are files that go when it has."""
-
-    request: Request
-    install: Install
-    planner: Planner
-    temporary: list[str] = field(default_factory=list)
-
-
-@dataclass
 class OsChoice:
     """What --osinfo says. ``require`` is None where it says nothing about that."""
 
@@ -47,42 +38,63 @@ class OsChoice:
     require: bool | None = None
 
 
-def build(options: Options, host: Host, report: Report, plan: Plan) -> None:
-    """Put ``plan`` together. Raises UsageError and the errors of the packages below; nothing was made then but files
-    in ``plan.temporary``."""
+@dataclass
+class Plan:
+    """All that is to happen. ``disks`` are those of the command line with what they want of the host's storage;
+    ``temporary`` are files that go when all has happened."""
+
+    request: Request
+    install: Install
+    choice: OsChoice
+    checks: dict[str, bool]
+    disks: list[tuple[Disk, Wish]] = field(default_factory=list)
+    temporary: list[str] = field(default_factory=list)
+
+
+def read(options: Options, report: Report) -> Plan:
+    """What the command line says, before any host is asked. Raises UsageError."""
     old.convert(options, report)
-    request, install = plan.request, plan.install
-    checks = _checks(options)
+    request = Request(Domain(type=""))
     _basics(options, request)
-    for name in ("boot", "metadata"):
-        _family(options, request, name)
+    for name in ("boot", "metadata", *_PLAIN):
+        family = FAMILIES[name]
+        for text in options.all(name):
+            family.apply(request, family.words(text), text)
+    plan = Plan(request, Install(), _os_choice(options), _checks(options))
+    for text in options.all("disk"):
+        parsed = device_families.disk(request, FAMILIES["disk"].words(text), text)
+        if parsed is not None:
+            plan.disks.append(parsed)
+    return plan
+
+
+def build(options: Options, host: Host, report: Report, plan: Plan, planner: Planner) -> None:
+    """Complete ``plan`` for ``host``. Raises UsageError and the errors of the packages below; nothing was made then but
+    files in ``plan.temporary``."""
+    request, install = plan.request, plan.install
     defaults.choose(request, host)
     if request.default_type and host.is_qemu and request.is_x86 and request.domain.type != "kvm":
         report.warn(f"KVM acceleration not available, using '{request.domain.type}'")
-    chosen = _os_choice(options)
-    _method(options, host, plan, chosen)
-    _choose_os(options, host, request, install, chosen, report)
+    _method(options, host, plan)
+    _choose_os(options, host, request, install, plan.choice, report)
     if request.domain.name is None:
         request.domain.name = _free_name(request, host)
         report.say(f"Using default --name {request.domain.name}")
     elif "print-xml" not in options and host.has_domain(request.domain.name):
         raise UsageError(f"Guest name '{request.domain.name}' is already in use.")
-    _disks(options, host, plan, report)
-    for name in _PLAIN:
-        _family(options, request, name)
-    _resources(options, plan, report)
+    _disks(options, plan, planner, report)
+    _memory(plan, report)
     installer.add_cdrom(request, install)
     if install.disk is not None:
-        plan.planner.attach(install.disk, Wish(), "", [])
+        planner.attach(install.disk, Wish(), "", [])
     defaults.fill(request, host)
     _required(options, plan)
-    _check_storage(plan, checks, report)
-    _check_network(request, host, checks)
+    _check_storage(plan, planner)
+    _check_network(request, host, plan.checks)
     installer.check(request)
-    nics = request.domain.dev.interfaces
-    if "pxe" in options and not any(network.can_boot(nic, host) for nic in nics):
+    if "pxe" in options and not any(network.can_boot(nic, host) for nic in request.domain.dev.interfaces):
         report.warn("The guest's network configuration may not support PXE")
-    _warn(options, request, report)
+    _warn(request, report)
 
 
 def _basics(options: Options, request: Request) -> None:
@@ -110,12 +122,6 @@ def _basics(options: Options, request: Request) -> None:
     kind.arch, kind.machine = options.last("arch"), options.last("machine")
     if "hvm" in options:
         kind.value = "hvm"
-
-
-def _family(options: Options, request: Request, name: str) -> None:
-    family = FAMILIES[name]
-    for text in options.all(name):
-        family.apply(request, family.words(text), text)
 
 
 def _checks(options: Options) -> dict[str, bool]:
@@ -216,7 +222,7 @@ def _free_name(request: Request, host: Host) -> str:
 # -- how to install
 
 
-def _method(options: Options, host: Host, plan: Plan, choice: OsChoice) -> None:
+def _method(options: Options, host: Host, plan: Plan) -> None:
     install = plan.install
     extra = " ".join(options.all("extra-args"))
     text = options.last("install")
@@ -244,7 +250,7 @@ def _method(options: Options, host: Host, plan: Plan, choice: OsChoice) -> None:
         install.bootdev = "cdrom"
         install.none = install.none or "livecd" in options
     elif (location := options.last("location")) is not None:
-        _location(location, host, plan, choice)
+        _location(location, host, plan)
     elif "pxe" in options:
         install.bootdev = "network"
     elif text is None and (
@@ -271,7 +277,7 @@ def _check_media(path: str, host: Host, option: str, plan: Plan) -> None:
         raise UsageError(f"Validating install media '{path}' failed: there is no such file") from None
 
 
-def _location(text: str, host: Host, plan: Plan, choice: OsChoice) -> None:
+def _location(text: str, host: Host, plan: Plan) -> None:
     words = FAMILIES["location"].words(text)
     place = words.pop("location", None)
     kernel, initrd = words.pop("kernel", None), words.pop("initrd", None)
@@ -284,7 +290,7 @@ def _location(text: str, host: Host, plan: Plan, choice: OsChoice) -> None:
         raise UsageError("--location with a daemon on another host is not supported yet; use --cdrom")
     from guesthouse.provision import media
 
-    named = osinfo.find(choice.name) if choice.name is not None else None
+    named = osinfo.find(plan.choice.name) if plan.choice.name is not None else None
     found = media.boot_files(place, plan.request.arch, named, kernel, initrd)
     plan.temporary += found.temporary
     plan.install.kernel, plan.install.initrd, plan.install.args = found.kernel, found.initrd, found.args
@@ -295,44 +301,30 @@ def _location(text: str, host: Host, plan: Plan, choice: OsChoice) -> None:
 # -- storage, memory, checks
 
 
-def _disks(options: Options, host: Host, plan: Plan, report: Report) -> None:
+def _disks(options: Options, plan: Plan, planner: Planner, report: Report) -> None:
+    """Give the disks their storage, in their order: names that are free depend on it."""
     request = plan.request
-    family = FAMILIES["disk"]
-    texts = options.all("disk")
-    for text in texts:
-        parsed = device_families.disk(request, family.words(text), text)
-        if parsed is not None:
-            disk, wish = parsed
-            _attach(plan, disk, wish)
-            request.domain.dev.disks.append(disk)
-    if texts:
-        return
     storage = request.os.recommended(request.arch).storage
-    if storage:
+    if not options.all("disk") and storage:
         size = storage // 2**30
         report.say(f"Using {request.os.name} default --disk size={size}")
-        disk = Disk()
-        _attach(plan, disk, Wish(size=size))
-        request.domain.dev.disks.append(disk)
         options.add("disk", f"size={size}")
+        plan.disks.append((Disk(), Wish(size=size)))
+    for disk, wish in plan.disks:
+        try:
+            planner.attach(disk, wish, request.domain.name or "", request.volumes)
+        except StorageError as error:
+            raise UsageError(f"Error: --disk: {error.detail}") from None
+        request.domain.dev.disks.append(disk)
 
 
-def _attach(plan: Plan, disk: Disk, wish: Wish) -> None:
-    try:
-        plan.planner.attach(disk, wish, plan.request.domain.name or "", plan.request.volumes)
-    except StorageError as error:
-        raise UsageError(f"Error: --disk: {error.detail}") from None
-
-
-def _resources(options: Options, plan: Plan, report: Report) -> None:
-    """Memory where none was given, and networks."""
+def _memory(plan: Plan, report: Report) -> None:
+    """Memory where none was given."""
     request = plan.request
-    domain = request.domain
-    wanted = request.os.recommended(request.arch)
-    if domain.memory is None and wanted.ram:
-        mib = wanted.ram / 2**20
-        report.say(f"Using {request.os.name} default --memory {mib:g}")
-        domain.memory = domain.current_memory = wanted.ram // 1024
+    wanted = request.os.recommended(request.arch).ram
+    if request.domain.memory is None and wanted:
+        report.say(f"Using {request.os.name} default --memory {wanted / 2**20:g}")
+        request.domain.memory = request.domain.current_memory = wanted // 1024
 
 
 def _required(options: Options, plan: Plan) -> None:
@@ -347,8 +339,8 @@ def _required(options: Options, plan: Plan) -> None:
         raise UsageError(message)
 
 
-def _check_storage(plan: Plan, checks: dict[str, bool], report: Report) -> None:
-    planner = plan.planner
+def _check_storage(plan: Plan, planner: Planner) -> None:
+    checks = plan.checks
     for disk in plan.request.domain.dev.disks:
         names = planner.conflicts(disk) if _on(checks, "path_in_use") else []
         if names:
@@ -379,7 +371,7 @@ def _check_network(request: Request, host: Host, checks: dict[str, bool]) -> Non
             )
 
 
-def _warn(options: Options, request: Request, report: Report) -> None:
+def _warn(request: Request, report: Report) -> None:
     if request.os.is_generic and request.is_hvm:
         report.warn(
             f"Using --osinfo {request.os.name}, VM performance may suffer. Specify an accurate OS for optimal results."

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from guesthouse.cli.virt_install.guest import Plan
     from guesthouse.provision.host import Host
+    from guesthouse.provision.storage import Planner
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,8 +68,6 @@ def _run(options: Options, report: Report) -> int:
     from guesthouse import client
     from guesthouse.client.uri import default_uri
     from guesthouse.provision.host import Host
-    from guesthouse.provision.installer import Install
-    from guesthouse.provision.request import Request
     from guesthouse.provision.storage import Planner
 
     if (place := options.last("test-media-detection")) is not None:
@@ -77,22 +76,21 @@ def _run(options: Options, report: Report) -> int:
         found = media.identify(place)
         print(found.name if found is not None else None)
         return 0
-    from guesthouse.cli.virt_install.guest import Plan
-    from guesthouse.model.domain import Domain
+    from guesthouse.cli.virt_install.guest import read
 
+    plan = read(options, report)
     uri = options.last("connect") or default_uri()
     with client.connect(uri) as conn:
         host = Host(conn, conn.get_uri())
-        shown = "print-xml" in options or "print-step" in options
+        shown = "print-xml" in options
         planner = Planner(host, dry=shown or "dry-run" in options)
-        plan = Plan(Request(Domain(type="")), Install(), planner)
         try:
-            _built(options, host, report, plan)
+            _built(options, host, report, plan, planner)
             if shown or "dry-run" in options:
                 return _show(options, report, plan, shown)
             from guesthouse.cli.virt_install import run
 
-            return run.install(options, host, report, plan)
+            return run.install(options, host, report, plan, planner)
         finally:
             for path in plan.temporary:
                 try:
@@ -101,12 +99,12 @@ def _run(options: Options, report: Report) -> int:
                     pass
 
 
-def _built(options: Options, host: Host, report: Report, plan: Plan) -> None:
+def _built(options: Options, host: Host, report: Report, plan: Plan, planner: Planner) -> None:
     from guesthouse.cli.virt_install.guest import build
     from guesthouse.provision.host import NotOffered
 
     try:
-        build(options, host, report, plan)
+        build(options, host, report, plan, planner)
     except NotOffered as error:
         if options.last("virt-type") != "kvm" or "domain type kvm" not in error.message:
             raise

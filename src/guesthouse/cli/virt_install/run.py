@@ -16,14 +16,14 @@ from guesthouse.client import Domain
 from guesthouse.errors import GuesthouseError, NoDomain
 from guesthouse.provision import installer, storage
 from guesthouse.provision.host import Host
-from guesthouse.provision.storage import NewVolume
+from guesthouse.provision.storage import NewVolume, Planner
 from guesthouse.units import pretty_size
 
 _CRASHED, _SHUTOFF = 6, 5
 _REASON_DESTROYED, _REASON_SAVED = 2, 5
 
 
-def install(options: Options, host: Host, report: Report, plan: Plan) -> int:
+def install(options: Options, host: Host, report: Report, plan: Plan, planner: Planner) -> int:
     """Make the guest; returns the program's exit code. Where it raises, no guest and no volume stays behind."""
     domain = plan.request.domain
     console = _console(options, host, plan, report)
@@ -33,7 +33,7 @@ def install(options: Options, host: Host, report: Report, plan: Plan) -> int:
     started = time.monotonic()
     with Gate() as gate:
         try:
-            _storage(plan, report, gate)
+            _storage(plan, planner, report, gate)
             report.begin("Creating domain...")
             guest = installer.create(
                 host.conn,
@@ -46,7 +46,7 @@ def install(options: Options, host: Host, report: Report, plan: Plan) -> int:
             )
             report.end()
         except BaseException as error:
-            _take_back(plan, report)
+            _take_back(plan, planner, report)
             if isinstance(error, KeyboardInterrupt):
                 print("\nDomain install interrupted.", file=sys.stderr)
             raise
@@ -61,7 +61,7 @@ def install(options: Options, host: Host, report: Report, plan: Plan) -> int:
         return 1
 
 
-def _storage(plan: Plan, report: Report, gate: Gate) -> None:
+def _storage(plan: Plan, planner: Planner, report: Report, gate: Gate) -> None:
     volumes = plan.request.volumes
     done: list[NewVolume] = []
 
@@ -72,7 +72,7 @@ def _storage(plan: Plan, report: Report, gate: Gate) -> None:
         done.append(volume)
         report.begin(f"Allocating '{volume.name}'")
 
-    storage.build(plan.planner, volumes, begin)
+    storage.build(planner, volumes, begin)
     if done:
         report.end(_size(done[-1]))
     gate.check()
@@ -83,14 +83,14 @@ def _size(volume: NewVolume) -> str:
     return f"{value:.3g} {unit}"
 
 
-def _take_back(plan: Plan, report: Report) -> None:
+def _take_back(plan: Plan, planner: Planner, report: Report) -> None:
     def failed(volume: NewVolume, error: Exception) -> None:
         report.error(f"Failed to remove disk '{volume.name}': {error}")
 
     made = [volume for volume in plan.request.volumes if volume.made is not None]
     for volume in made:
         report.begin(f"Removing disk '{volume.name}'")
-        storage.remove(plan.planner, [volume], failed)
+        storage.remove(planner, [volume], failed)
         report.end()
 
 
