@@ -5,6 +5,7 @@ Values and their order of appearance are libvirt 9.0's for QEMU on x86 (qemu_dom
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from guesthouse import units
@@ -159,6 +160,9 @@ def _basics(domain: Domain) -> None:
     if domain.clock is None:
         domain.clock = Clock()
     domain.clock.offset = domain.clock.offset or "utc"
+    ahead = domain.clock.adjustment
+    if domain.clock.offset == "variable" and ahead is not None and not re.fullmatch(r"-?\d{1,11}", ahead):
+        raise XMLError(f"Invalid value for attribute 'adjustment' in element 'clock': '{ahead}'")
     domain.on_poweroff = domain.on_poweroff or "destroy"
     domain.on_reboot = domain.on_reboot or "restart"
     domain.on_crash = domain.on_crash or "destroy"

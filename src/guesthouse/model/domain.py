@@ -247,7 +247,7 @@ class Clock(Element, tag="clock"):
     adjustment: str | None = Attr("adjustment")
     basis: str | None = Attr("basis")
     timezone: str | None = Attr("timezone")
-    start: str | None = Attr("start")
+    start: int | None = Attr("start", Int(0, 253402300799))
     timers: list[Timer] = Children(Timer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import time
 from dataclasses import dataclass, field
 
 from guesthouse.errors import ConfigUnsupported
@@ -23,7 +24,7 @@ _UNSERVED = (
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
 # QEMU retries this often where the document does not say
 _SPINLOCK_RETRIES = 0xFFF
-_UNSERVED_FEATURES = ("hap", "kvm", "xen", "pvspinlock", "gic", "smm", "ioapic", "vmcoreinfo")
+_UNSERVED_FEATURES = ("hap", "xen", "gic", "ioapic", "vmcoreinfo")
 
 
 @dataclass
@@ -172,6 +173,8 @@ def _machine(domain: Domain) -> list[str]:
     features = domain.features
     if features is not None and features.vmport is not None and features.vmport.state is not None:
         options.append(f"vmport={'on' if features.vmport.state else 'off'}")
+    if features is not None and features.smm is not None and features.smm.state is not None:
+        options.append(f"smm={'on' if features.smm.state else 'off'}")
     options += ["dump-guest-core=off", "memory-backend=pc.ram"]
     if any(t.name == "hpet" and t.present is False for t in (domain.clock.timers if domain.clock else [])):
         options.append("hpet=off")
@@ -207,6 +210,23 @@ def _cpu(domain: Domain) -> list[str]:
     return ["-cpu", ",".join(words)]
 
 
+def _kvm_features(domain: Domain) -> list[str]:
+    features = domain.features
+    if features is None:
+        return []
+    words = []
+    if features.pvspinlock is not None and features.pvspinlock.state is not None:
+        words.append(f"kvm-pv-unhalt={'on' if features.pvspinlock.state else 'off'}")
+    kvm = features.kvm
+    if kvm is None:
+        return words
+    if kvm.extra_nodes:
+        raise ConfigUnsupported(f"kvm feature <{kvm.extra_nodes[0].tag}> is not supported yet")
+    wishes = [(kvm.hidden, "kvm=off"), (kvm.hint_dedicated, "kvm-hint-dedicated=on")]
+    wishes.append((kvm.poll_control, "kvm-poll-control=on"))
+    return words + [word for wish, word in wishes if wish is not None and wish.state]
+
+
 def _enlightenments(domain: Domain) -> list[str]:
     """What the CPU tells of the hypervisor: paravirtual clocks, and what Windows finds on Hyper-V."""
     words = []
@@ -215,6 +235,9 @@ def _enlightenments(domain: Domain) -> list[str]:
             words.append(f"kvmclock={'on' if timer.present else 'off'}")
         elif timer.name == "hypervclock" and timer.present:
             words.append("hv-time=on")
+        elif timer.name == "tsc" and timer.frequency:
+            words.append(f"tsc-frequency={timer.frequency}")
+    words += _kvm_features(domain)
     hyperv = domain.features.hyperv if domain.features is not None else None
     if hyperv is None:
         return words
@@ -267,6 +290,11 @@ def _clock(domain: Domain) -> list[str]:
     if clock is not None:
         if clock.offset == "localtime":
             base = "localtime"
+        elif clock.offset == "absolute":
+            base = _moment(clock.start or 0)
+        elif clock.offset == "variable":
+            local = clock.basis == "localtime"
+            base = _moment(time.time() + int(clock.adjustment or 0) + (time.localtime().tm_gmtoff if local else 0))
         elif clock.offset not in (None, "utc"):
             raise ConfigUnsupported(f"clock offset '{clock.offset}' is not supported yet")
         for timer in clock.timers:
@@ -279,6 +307,10 @@ def _clock(domain: Domain) -> list[str]:
             elif timer.name == "tsc" and timer.present is not None:
                 raise ConfigUnsupported(f"timer '{timer.name}' is not supported yet")
     return ["-rtc", f"base={base}{track}{drift}", *out]
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _pm(domain: Domain) -> list[str]:

@@ -83,6 +83,11 @@ def small(devices: str = "", rest: str = "") -> str:
         ("<domain><name>x</name></domain>", XMLError, "Missing required attribute 'type' in element 'domain'"),
         (small(rest="<vcpu>none</vcpu>"), XMLError, "'none'.*domain/vcpu.*non-negative integer"),
         (small(rest="<clock offset='never'/>"), XMLError, "domain/clock/@offset; expected one of: utc, localtime"),
+        (
+            small(rest="<clock offset='variable' adjustment='soon'/>"),
+            XMLError,
+            "'adjustment' in element 'clock': 'soon'",
+        ),
         (small("<disk type='tape'/>"), XMLError, r"domain/devices/disk\[1\]/@type; expected one of: file, block"),
         (
             small("<disk><target dev='hda'/></disk><disk><target dev='hdb' bus='isa'/></disk>"),
