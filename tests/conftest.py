@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from support import leftovers
 
 Golden = Callable[[Path, str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the golden files anew")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever the tests made outside their folder is gone when they end."""
+    before = leftovers.links_and_loops()
+    yield
+    assert leftovers.processes(tmp_path_factory.getbasetemp()) == []
+    assert leftovers.links_and_loops() - before == set()
 
 
 @pytest.fixture

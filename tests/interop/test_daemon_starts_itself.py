@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import namespaces
+from support.guesthoused import Guesthoused
 
 BLOCKING = """
 import sys
@@ -93,6 +94,7 @@ def test_first_connection_starts_the_daemon(ns: namespaces.Namespace, tmp_path: 
     finally:
         for pid in daemons(root):
             namespaces.end(pid)
+        Guesthoused(root, ns=ns, start=False).end_helpers()
 
 
 def test_daemon_that_cannot_start(ns: namespaces.Namespace, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class Namespace:
 def alive(pid: int) -> bool:
     """Whether the process runs (a zombie does not, unless threads of it still hold its sockets)."""
     try:
-        if len(os.listdir(f"/proc/{pid}/task")) > 1:
+        if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1:
             return True
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
