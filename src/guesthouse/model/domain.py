@@ -209,7 +209,7 @@ class Topology(Element, tag="topology"):
 
 class CpuCache(Element, tag="cache"):
     level: int | None = Attr("level", UInt)
-    mode: str | None = Attr("mode")
+    mode: str | None = Attr("mode", Choice("emulate", "passthrough", "disable"))
 
 
 class CpuFeature(Element, tag="feature"):

@@ -26,6 +26,12 @@ _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "f
 _SPINLOCK_RETRIES = 0xFFF
 _UNSERVED_FEATURES = ("hap", "xen", "gic", "ioapic", "vmcoreinfo")
 
+_CPU_CACHE = {
+    "emulate": ["l3-cache=on"],
+    "passthrough": ["host-cache-info=on", "l3-cache=off"],
+    "disable": ["host-cache-info=off", "l3-cache=off"],
+}
+
 
 @dataclass
 class Command:
@@ -207,6 +213,8 @@ def _cpu(domain: Domain) -> list[str]:
     if features is not None and features.apic is not None and features.apic.eoi is not None:
         words.append(f"kvm-pv-eoi={'on' if features.apic.eoi else 'off'}")
     words += _enlightenments(domain)
+    if cpu.cache is not None and cpu.cache.mode is not None:
+        words += _CPU_CACHE[cpu.cache.mode]
     return ["-cpu", ",".join(words)]
 
 

@@ -33,6 +33,7 @@ GOLDEN = (
         "clock-absolute",
         "features-windows",
         "features-kvm",
+        "cpu-cache",
         "described",
         "virtio-options",
     ),

@@ -44,6 +44,8 @@ def _check(device: Disk) -> None:
     for name in ("auth", "encryption", "mirror", "iotune", "geometry"):
         if getattr(device, name) is not None:
             raise ConfigUnsupported(f"<{name}> of disk '{device.dev}' is not supported yet")
+    if device.driver is not None and device.driver.iothread is not None:
+        raise ConfigUnsupported(f"iothread of disk '{device.dev}' is not supported yet")
     if device.extra_nodes:
         raise ConfigUnsupported(f"<{device.extra_nodes[0].tag}> of disk '{device.dev}' is not supported yet")
     if device.transient is not None:
