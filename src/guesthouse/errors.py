@@ -236,6 +236,15 @@ class NoStorageVol(GuesthouseError):
     default_domain = _D.STORAGE
 
 
+class NoNodeDevice(GuesthouseError):
+    """libvirt error 53."""
+
+    code = 53
+    bare = "Node device not found"
+    prefix = "Node device not found: "
+    default_domain = _D.NODEDEV
+
+
 class OperationInvalid(GuesthouseError):
     """libvirt error 55: the object is in the wrong state for this."""
 
@@ -243,6 +252,42 @@ class OperationInvalid(GuesthouseError):
     bare = "Requested operation is not valid"
     prefix = "Requested operation is not valid: "
     default_domain = _D.DOMAIN
+
+
+class NoInterface(GuesthouseError):
+    """libvirt error 57: the host has no such network interface."""
+
+    code = 57
+    bare = "Interface not found"
+    prefix = "Interface not found: "
+    default_domain = _D.INTERFACE
+
+
+class MultipleInterfaces(GuesthouseError):
+    """libvirt error 59: a MAC address that is not one interface's alone."""
+
+    code = 59
+    bare = "multiple matching interfaces found"
+    prefix = "multiple matching interfaces found: "
+    default_domain = _D.INTERFACE
+
+
+class InvalidSecret(GuesthouseError):
+    """libvirt error 65: a secret that does not let this be done with it."""
+
+    code = 65
+    bare = "Invalid secret"
+    prefix = "Invalid secret: "
+    default_domain = _D.SECRET
+
+
+class NoSecret(GuesthouseError):
+    """libvirt error 66."""
+
+    code = 66
+    bare = "Secret not found"
+    prefix = "Secret not found: "
+    default_domain = _D.SECRET
 
 
 class ConfigUnsupported(GuesthouseError):

@@ -7,6 +7,18 @@ for domain in conn.list_all_domains():
 
 from guesthouse.client.connect import Connect, connect
 from guesthouse.client.link import ConnectionLost, Stream
-from guesthouse.client.objects import Domain, Network, StoragePool, StorageVol
+from guesthouse.client.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
 
-__all__ = ["Connect", "ConnectionLost", "Domain", "Network", "StoragePool", "StorageVol", "Stream", "connect"]
+__all__ = [
+    "Connect",
+    "ConnectionLost",
+    "Domain",
+    "Interface",
+    "Network",
+    "NodeDevice",
+    "Secret",
+    "StoragePool",
+    "StorageVol",
+    "Stream",
+    "connect",
+]

@@ -1,4 +1,4 @@
-"""Handles of what a daemon has: domains, networks, pools, volumes. Methods are libvirt-python's in snake case.
+"""Handles of what a daemon has: domains, networks, pools, volumes, secrets, host devices and interfaces. Methods are libvirt-python's in snake case.
 
 Each method is one call; it raises the daemon's error (a class of :mod:`guesthouse.errors`) and changes nothing here.
 Memory is in KiB, times are in nanoseconds, storage is in bytes, as libvirt's API has them. ``flags`` are libvirt's.
@@ -12,6 +12,8 @@ from guesthouse.client.link import Stream
 
 if TYPE_CHECKING:
     from guesthouse.client.connect import Connect
+
+_MANY_NAMES = 65536
 
 
 class _Handle:
@@ -328,3 +330,117 @@ class StorageVol(_Handle):
         stream = self.conn.new_stream()
         stream.start("storage_vol_download", vol=self, offset=offset, length=length, flags=flags)
         return stream
+
+
+class Secret(_Handle):
+    """A secret; ``usageType`` is libvirt's number of what it is for, ``usageID`` names that."""
+
+    _procedure = "secret"
+    _argument = "secret"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.uuid: str = ref.uuid
+        self.usageType: int = ref.usageType
+        self.usageID: str = ref.usageID
+
+    def undefine(self) -> None:
+        self.call("undefine")
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+    def get_value(self, flags: int = 0) -> bytes:
+        return bytes(self.call("get_value", flags=flags).value)
+
+    def set_value(self, value: bytes, flags: int = 0) -> None:
+        self.call("set_value", value=value, flags=flags)
+
+
+class NodeDevice(_Handle):
+    """A device of the host."""
+
+    _procedure = "node_device"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+
+    def call(self, method: str, /, **args: Any) -> Any:
+        # these procedures take the bare name
+        return self.conn.call(f"node_device_{method}", name=self.name, **args)
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+    def get_parent(self) -> str | None:
+        """The parent's name; None of the root, "computer"."""
+        parent = self.call("get_parent").parentName
+        return None if parent is None else str(parent)
+
+    def num_of_caps(self) -> int:
+        return int(self.call("num_of_caps").num)
+
+    def list_caps(self) -> list[str]:
+        return list(self.call("list_caps", maxnames=_MANY_NAMES).names)
+
+    def create(self, flags: int = 0) -> None:
+        self.call("create", flags=flags)
+
+    def destroy(self) -> None:
+        self.call("destroy")
+
+    def undefine(self, flags: int = 0) -> None:
+        self.call("undefine", flags=flags)
+
+    def get_autostart(self) -> bool:
+        return bool(self.call("get_autostart").autostart)
+
+    def set_autostart(self, on: bool) -> None:
+        self.call("set_autostart", autostart=int(on))
+
+    def is_active(self) -> bool:
+        return bool(self.call("is_active").active)
+
+    def is_persistent(self) -> bool:
+        return bool(self.call("is_persistent").persistent)
+
+    def dettach(self) -> None:
+        """Take it from the host's driver, for a guest."""
+        self.call("dettach")
+
+    def detach_flags(self, driver: str | None = None, flags: int = 0) -> None:
+        self.call("detach_flags", driverName=driver, flags=flags)
+
+    def re_attach(self) -> None:
+        self.call("re_attach")
+
+    def reset(self) -> None:
+        self.call("reset")
+
+
+class Interface(_Handle):
+    """A network interface of the host."""
+
+    _procedure = "interface"
+    _argument = "iface"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+        self.mac: str = ref.mac
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+    def is_active(self) -> bool:
+        return bool(self.call("is_active").active)
+
+    def create(self, flags: int = 0) -> None:
+        self.call("create", flags=flags)
+
+    def destroy(self, flags: int = 0) -> None:
+        self.call("destroy", flags=flags)
+
+    def undefine(self) -> None:
+        self.call("undefine")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from guesthouse.errors import Domain, InvalidArg, NoSupport, OperationDenied, RPCError
-from guesthouse.services.refs import DomainRef, NetworkRef, PoolRef, VolumeRef
+from guesthouse.services.refs import DomainRef, InterfaceRef, NetworkRef, PoolRef, SecretRef, VolumeRef
 from guesthouse.wire import xdr
 from guesthouse.wire.connection import Call
 from guesthouse.wire.procedures import QEMU, REMOTE, VERSION, Procedure
@@ -21,6 +21,8 @@ _REFS: dict[str, Callable[..., Any]] = {
     "nonnull_network": NetworkRef,
     "nonnull_storage_pool": PoolRef,
     "nonnull_storage_vol": VolumeRef,
+    "nonnull_secret": SecretRef,
+    "nonnull_interface": InterfaceRef,
 }
 _STRING_OKAY = 4
 

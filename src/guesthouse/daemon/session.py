@@ -284,7 +284,7 @@ class Session:
         for number, wanted in tuple(self._registrations.items()):
             if (wanted.scope, wanted.event) != (event.scope, event.id):
                 continue
-            if wanted.uuid is not None and wanted.uuid != getattr(event.ref, "uuid", event.ref):
+            if wanted.uuid is not None and wanted.uuid != _identity(event.ref):
                 continue
             waiting = min(self._events_waiting, self._peer.backlog)
             if waiting > self._event_limit:
@@ -293,6 +293,11 @@ class Session:
             data = encode_event(event, None if wanted.legacy else number)
             self._events_waiting = waiting + len(data)
             self._peer.send(data)
+
+
+def _identity(ref: Any) -> str:
+    """What a registration knows the object of an event by: its UUID, or the name of what has none."""
+    return str(ref.uuid if hasattr(ref, "uuid") else ref.name)
 
 
 _REF_FIELDS = {"domain": "dom", "network": "net", "storage_pool": "pool", "node_device": "dev", "secret": "secret"}

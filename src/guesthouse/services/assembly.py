@@ -21,6 +21,7 @@ from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
 from guesthouse.services.networks import Networks
 from guesthouse.services.pools import Pools
+from guesthouse.services.secrets import Secrets
 from guesthouse.services.volumes import Volumes
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Services:
         self.networks = Networks(ctx)
         self.pools = Pools(ctx)
         self.volumes = Volumes(ctx, self.pools)
+        self.secrets = Secrets(ctx)
         self._runner = Runner(ctx, self._guests, self._jobs, self.networks, user)
         self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs)
         self.domains.defaults = caps.defaults()

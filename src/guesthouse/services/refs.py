@@ -33,3 +33,24 @@ class VolumeRef(NamedTuple):
     pool: str
     name: str
     key: str
+
+
+class SecretRef(NamedTuple):
+    """A secret, found by UUID; ``usageType`` is libvirt's number, ``usageID`` what it is for ("" for nothing)."""
+
+    uuid: str
+    usageType: int
+    usageID: str
+
+
+class NodeDeviceRef(NamedTuple):
+    """A device of the host."""
+
+    name: str
+
+
+class InterfaceRef(NamedTuple):
+    """A network interface of the host, found by name; ``mac`` may be stale, "" where it has none."""
+
+    name: str
+    mac: str

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS definition (
   kind TEXT NOT NULL, uuid TEXT NOT NULL, name TEXT NOT NULL, xml TEXT NOT NULL, autostart INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (kind, uuid), UNIQUE (kind, name)
 );
+CREATE TABLE IF NOT EXISTS secret_value (uuid TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 _RUNTIME = """
@@ -92,6 +93,21 @@ class Store:
                 "UPDATE definition SET autostart = ? WHERE kind = ? AND uuid = ?", (int(on), kind, uuid)
             )
 
+    # -- values of secrets, as they are: the file's mode alone protects them
+
+    def put_secret_value(self, uuid: str, value: bytes) -> None:
+        with self._state:
+            self._state.execute("INSERT OR REPLACE INTO secret_value VALUES (?, ?)", (uuid, value))
+
+    def secret_values(self) -> dict[str, bytes]:
+        """UUID of a secret -> its value."""
+        return dict(self._state.execute("SELECT uuid, value FROM secret_value"))
+
+    def delete_secret_value(self, uuid: str) -> None:
+        """Forget a value, so that the file does not hold it any more once the journal is written back."""
+        with self._state:
+            self._state.execute("DELETE FROM secret_value WHERE uuid = ?", (uuid,))
+
     # -- runtime rows
 
     def put_runtime(self, kind: str, uuid: str, doc: dict[str, Any]) -> None:
@@ -131,5 +147,6 @@ def _open(file: Path, schema: str, synchronous: str) -> sqlite3.Connection:
     db = sqlite3.connect(file, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute("PRAGMA secure_delete = ON")
     db.executescript(schema)
     return db

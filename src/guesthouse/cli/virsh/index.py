@@ -11,6 +11,7 @@ GROUPS = {
     "events": "Domain Events",
     "host": "Host and Hypervisor",
     "network": "Networking",
+    "secret": "Secret",
     "pool": "Storage Pool",
     "volume": "Storage Volume",
     "virsh": "Virsh itself",
@@ -37,6 +38,8 @@ _NAMES = {
     " net-undefine net-update net-uuid",
     "network_list": "net-dhcp-leases net-list",
     "network_events": "net-event",
+    "secret": "secret-define secret-dumpxml secret-event secret-get-value secret-list secret-set-value"
+    " secret-undefine",
     "pool": "pool-autostart pool-build pool-create pool-define pool-delete pool-destroy pool-dumpxml pool-edit"
     " pool-info pool-name pool-refresh pool-start pool-undefine pool-uuid",
     "pool_as": "pool-create-as pool-define-as",

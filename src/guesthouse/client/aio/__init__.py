@@ -14,7 +14,7 @@ from typing import Any
 
 from guesthouse.client import transport
 from guesthouse.client.aio.connect import Connect
-from guesthouse.client.aio.objects import Domain, Network, StoragePool, StorageVol
+from guesthouse.client.aio.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
 from guesthouse.client.aio.session import Events
 from guesthouse.client.aio.stream import Stream
 from guesthouse.client.link import ConnectionLost
@@ -25,7 +25,10 @@ __all__ = [
     "ConnectionLost",
     "Domain",
     "Events",
+    "Interface",
     "Network",
+    "NodeDevice",
+    "Secret",
     "StoragePool",
     "StorageVol",
     "Stream",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from guesthouse.client.aio.objects import Domain, Network, StoragePool, StorageVol
+from guesthouse.client.aio.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
 from guesthouse.client.aio.session import Session
 from guesthouse.client.link import EventCallback
 
@@ -131,6 +131,49 @@ class Connect(Session):
     async def storage_vol_lookup_by_key(self, key: str) -> StorageVol:
         return StorageVol(self, (await self.call("storage_vol_lookup_by_key", key=key)).vol)
 
+    async def list_all_secrets(self, flags: int = 0) -> list[Secret]:
+        found = (await self.call("connect_list_all_secrets", need_results=1, flags=flags)).secrets
+        return [Secret(self, ref) for ref in found]
+
+    async def secret_lookup_by_uuid(self, uuid: str) -> Secret:
+        return Secret(self, (await self.call("secret_lookup_by_uuid", uuid=uuid)).secret)
+
+    async def secret_lookup_by_usage(self, usage_type: int, usage_id: str) -> Secret:
+        return Secret(self, (await self.call("secret_lookup_by_usage", usageType=usage_type, usageID=usage_id)).secret)
+
+    async def secret_define_xml(self, xml: str, flags: int = 0) -> Secret:
+        return Secret(self, (await self.call("secret_define_xml", xml=xml, flags=flags)).secret)
+
+    async def list_all_devices(self, flags: int = 0) -> list[NodeDevice]:
+        found = (await self.call("connect_list_all_node_devices", need_results=1, flags=flags)).devices
+        return [NodeDevice(self, ref) for ref in found]
+
+    async def node_device_lookup_by_name(self, name: str) -> NodeDevice:
+        return NodeDevice(self, (await self.call("node_device_lookup_by_name", name=name)).dev)
+
+    async def node_device_lookup_scsi_host_by_wwn(self, wwnn: str, wwpn: str, flags: int = 0) -> NodeDevice:
+        ret = await self.call("node_device_lookup_scsi_host_by_wwn", wwnn=wwnn, wwpn=wwpn, flags=flags)
+        return NodeDevice(self, ret.dev)
+
+    async def node_device_create_xml(self, xml: str, flags: int = 0) -> NodeDevice:
+        return NodeDevice(self, (await self.call("node_device_create_xml", xml_desc=xml, flags=flags)).dev)
+
+    async def node_device_define_xml(self, xml: str, flags: int = 0) -> NodeDevice:
+        return NodeDevice(self, (await self.call("node_device_define_xml", xml_desc=xml, flags=flags)).dev)
+
+    async def list_all_interfaces(self, flags: int = 0) -> list[Interface]:
+        found = (await self.call("connect_list_all_interfaces", need_results=1, flags=flags)).ifaces
+        return [Interface(self, ref) for ref in found]
+
+    async def interface_lookup_by_name(self, name: str) -> Interface:
+        return Interface(self, (await self.call("interface_lookup_by_name", name=name)).iface)
+
+    async def interface_lookup_by_mac_string(self, mac: str) -> Interface:
+        return Interface(self, (await self.call("interface_lookup_by_mac_string", mac=mac)).iface)
+
+    async def interface_define_xml(self, xml: str, flags: int = 0) -> Interface:
+        return Interface(self, (await self.call("interface_define_xml", xml=xml, flags=flags)).iface)
+
     async def domain_event_register_any(self, dom: Domain | None, event_id: int, callback: EventCallback) -> int:
         """As :meth:`register_event` for guests; returns the number of the registration."""
         return await self.register_event("domain", event_id, dom, callback)
@@ -142,3 +185,11 @@ class Connect(Session):
         self, pool: StoragePool | None, event_id: int, callback: EventCallback
     ) -> int:
         return await self.register_event("storage_pool", event_id, pool, callback)
+
+    async def node_device_event_register_any(
+        self, dev: NodeDevice | None, event_id: int, callback: EventCallback
+    ) -> int:
+        return await self.register_event("node_device", event_id, dev, callback)
+
+    async def secret_event_register_any(self, secret: Secret | None, event_id: int, callback: EventCallback) -> int:
+        return await self.register_event("secret", event_id, secret, callback)

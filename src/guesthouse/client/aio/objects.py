@@ -1,5 +1,5 @@
 # Generated from client/objects.py by tests/support/asyncify.py: edit that file, then run it.
-"""Handles of what a daemon has: domains, networks, pools, volumes. Methods are libvirt-python's in snake case.
+"""Handles of what a daemon has: domains, networks, pools, volumes, secrets, host devices and interfaces. Methods are libvirt-python's in snake case.
 
 Each method is one call; it raises the daemon's error (a class of :mod:`guesthouse.errors`) and changes nothing here.
 Memory is in KiB, times are in nanoseconds, storage is in bytes, as libvirt's API has them. ``flags`` are libvirt's.
@@ -13,6 +13,7 @@ from guesthouse.client.aio.stream import Stream
 
 if TYPE_CHECKING:
     from guesthouse.client.aio.connect import Connect
+_MANY_NAMES = 65536
 
 
 class _Handle:
@@ -329,3 +330,116 @@ class StorageVol(_Handle):
         stream = self.conn.new_stream()
         await stream.start("storage_vol_download", vol=self, offset=offset, length=length, flags=flags)
         return stream
+
+
+class Secret(_Handle):
+    """A secret; ``usageType`` is libvirt's number of what it is for, ``usageID`` names that."""
+
+    _procedure = "secret"
+    _argument = "secret"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.uuid: str = ref.uuid
+        self.usageType: int = ref.usageType
+        self.usageID: str = ref.usageID
+
+    async def undefine(self) -> None:
+        await self.call("undefine")
+
+    async def get_xml_desc(self, flags: int = 0) -> str:
+        return str((await self.call("get_xml_desc", flags=flags)).xml)
+
+    async def get_value(self, flags: int = 0) -> bytes:
+        return bytes((await self.call("get_value", flags=flags)).value)
+
+    async def set_value(self, value: bytes, flags: int = 0) -> None:
+        await self.call("set_value", value=value, flags=flags)
+
+
+class NodeDevice(_Handle):
+    """A device of the host."""
+
+    _procedure = "node_device"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+
+    async def call(self, method: str, /, **args: Any) -> Any:
+        return await self.conn.call(f"node_device_{method}", name=self.name, **args)
+
+    async def get_xml_desc(self, flags: int = 0) -> str:
+        return str((await self.call("get_xml_desc", flags=flags)).xml)
+
+    async def get_parent(self) -> str | None:
+        """The parent's name; None of the root, "computer"."""
+        parent = (await self.call("get_parent")).parentName
+        return None if parent is None else str(parent)
+
+    async def num_of_caps(self) -> int:
+        return int((await self.call("num_of_caps")).num)
+
+    async def list_caps(self) -> list[str]:
+        return list((await self.call("list_caps", maxnames=_MANY_NAMES)).names)
+
+    async def create(self, flags: int = 0) -> None:
+        await self.call("create", flags=flags)
+
+    async def destroy(self) -> None:
+        await self.call("destroy")
+
+    async def undefine(self, flags: int = 0) -> None:
+        await self.call("undefine", flags=flags)
+
+    async def get_autostart(self) -> bool:
+        return bool((await self.call("get_autostart")).autostart)
+
+    async def set_autostart(self, on: bool) -> None:
+        await self.call("set_autostart", autostart=int(on))
+
+    async def is_active(self) -> bool:
+        return bool((await self.call("is_active")).active)
+
+    async def is_persistent(self) -> bool:
+        return bool((await self.call("is_persistent")).persistent)
+
+    async def dettach(self) -> None:
+        """Take it from the host's driver, for a guest."""
+        await self.call("dettach")
+
+    async def detach_flags(self, driver: str | None = None, flags: int = 0) -> None:
+        await self.call("detach_flags", driverName=driver, flags=flags)
+
+    async def re_attach(self) -> None:
+        await self.call("re_attach")
+
+    async def reset(self) -> None:
+        await self.call("reset")
+
+
+class Interface(_Handle):
+    """A network interface of the host."""
+
+    _procedure = "interface"
+    _argument = "iface"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+        self.mac: str = ref.mac
+
+    async def get_xml_desc(self, flags: int = 0) -> str:
+        return str((await self.call("get_xml_desc", flags=flags)).xml)
+
+    async def is_active(self) -> bool:
+        return bool((await self.call("is_active")).active)
+
+    async def create(self, flags: int = 0) -> None:
+        await self.call("create", flags=flags)
+
+    async def destroy(self, flags: int = 0) -> None:
+        await self.call("destroy", flags=flags)
+
+    async def undefine(self) -> None:
+        await self.call("undefine")
