@@ -61,7 +61,7 @@ def said(log: Path) -> str:
 
 
 def test_it_runs_in_a_session_of_its_own_and_ends(spawn: Spawn) -> None:
-    run = spawn("sleep 60")
+    run = spawn("exec sleep 60")
     assert run.alive and os.getsid(run.pid) == run.pid
     run.kill()
     assert run.child is not None and run.child.wait(5) == -signal.SIGTERM
@@ -119,7 +119,7 @@ def test_it_runs_as_the_guest_user(spawn: Spawn, tmp_path: Path) -> None:
 
 
 def test_adopted_only_with_its_start_time(spawn: Spawn) -> None:
-    run = spawn("sleep 60")
+    run = spawn("exec sleep 60")
     again = process.adopt(run.pid, run.start_time)
     assert again is not None and again.alive and again.child is None
     again.close()
@@ -151,7 +151,7 @@ def test_its_end_is_told_once_with_the_status(spawn: Spawn) -> None:
         assert await run.wait(5)
         await asyncio.sleep(0.05)
         assert ends == [3]
-        killed = spawn("sleep 60")
+        killed = spawn("exec sleep 60")
         killed.watch(ends.append)
         killed.kill(signal.SIGKILL)
         assert await killed.wait(5)
@@ -196,7 +196,7 @@ def test_the_end_of_an_adopted_one_is_told_without_a_status(tmp_path: Path) -> N
 def test_no_callback_after_letting_go(spawn: Spawn) -> None:
     async def main() -> None:
         ends: list[int | None] = []
-        run = spawn("sleep 0.05")
+        run = spawn("exec sleep 0.05")
         run.watch(ends.append)
         run.close()
         await asyncio.sleep(0.2)
