@@ -17,7 +17,7 @@ MODULES = ("connect", "objects")
 # where the names of client/link.py are that are written twice, for each kind of I/O
 BY_HAND = {"Session": "guesthouse.client.aio.session", "Stream": "guesthouse.client.aio.stream"}
 _SKIPPED = {"connect", "_READONLY"}  # opening a connection is I/O, too
-_UNUSED = {"guesthouse.client.uri", "transport", "Link"}
+_UNUSED = {"guesthouse.client.uri", "transport", "Link", "Ask"}
 _SEEDS = {"call", "start", "register_event"}
 
 

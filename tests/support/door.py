@@ -140,7 +140,7 @@ class Door:
         self.server = Server(self, limits=self._limits, subscribe=self.bus.subscribe)
         self.server.listen_unix(self.path, mode=0o700)
         self.server.listen_unix(self.readonly_path, mode=0o700, readonly=True)
-        self.port = self.server.listen_tcp("127.0.0.1", 0)
+        self.port = self.server.listen_tcp("127.0.0.1", 0, auth="none")
 
     def __exit__(self, *_: object) -> None:
         async def stop() -> list[Any]:

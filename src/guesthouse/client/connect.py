@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from guesthouse.client import transport
-from guesthouse.client.link import EventCallback, Link, Session
+from guesthouse.client.link import Ask, EventCallback, Link, Session
 from guesthouse.client.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
 from guesthouse.client.uri import default_uri, parse
 
 _READONLY = 1
 
 
-def connect(uri: str | None = None, readonly: bool = False) -> Connect:
+def connect(uri: str | None = None, readonly: bool = False, *, ask: Ask | None = None) -> Connect:
     """Open a connection to the daemon that ``uri`` names (None: the default), starting one where that may be.
+    ``ask(kind, prompt)`` is asked for the "name" and the "password" where a daemon wants them and no file has them.
 
     Raises the errors of :mod:`guesthouse.errors`; nothing stays open then.
     """
@@ -25,7 +26,7 @@ def connect(uri: str | None = None, readonly: bool = False) -> Connect:
     target = parse(uri)
     link = Link(transport.connect(target, readonly))
     try:
-        link.authenticate()
+        link.authenticate(ask)
         link.call("connect_open", name=target.name, flags=_READONLY if readonly else 0)
     except BaseException:
         link.close()

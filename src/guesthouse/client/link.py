@@ -16,10 +16,16 @@ from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError
 from guesthouse.wire import connection as wire
 from guesthouse.wire.procedures import BY_NAME, EVENT_BY_ID
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guesthouse.client.transport import Channel
+
 _CHUNK = 1 << 18
 AUTH_NONE, AUTH_SASL, AUTH_POLKIT = 0, 1, 2
 
 EventCallback = Callable[..., None]
+# asked for a "name" or a "password" with a prompt; None: there is no answer
+Ask = Callable[[str, str], str | None]
 EventKey = tuple[str, int, str | None]  # scope, event id, what it is limited to
 
 
@@ -91,8 +97,10 @@ class Callbacks:
 class Link:
     """Owns the socket. After an error of the socket or the protocol the link is dead: every call raises it again."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._sock = channel.sock
+        self._tunnel = channel.tunnel
         self._machine = wire.Connection()
         self._replies: dict[int, wire.Reply] = {}
         self._dead: GuesthouseError | None = None
@@ -102,12 +110,21 @@ class Link:
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def authenticate(self) -> None:
-        """Go through the daemon's authentication. Raises AuthFailed where it asks for what is not known here."""
+    def authenticate(self, ask: Ask | None = None) -> None:
+        """Go through the daemon's authentication; ``ask`` is asked for a name and a password that are written nowhere.
+        Raises AuthFailed where it wants what is not known here."""
         (kind, *_) = self.call("auth_list").types or [AUTH_NONE]
         if kind == AUTH_NONE:
             return
         if kind == AUTH_POLKIT and self.call("auth_polkit").complete == 1:
+            return
+        if kind == AUTH_SASL:
+            from guesthouse.client.sasl import MECHANISM, Login
+
+            login = Login(self._channel.target, self.call("auth_sasl_init").mechlist, ask)
+            answer = self.call("auth_sasl_start", mech=MECHANISM, nil=0, data=login.first())
+            while (data := login.answer(answer.complete, answer.data)) is not None:
+                answer = self.call("auth_sasl_step", nil=0 if data else 1, data=data)
             return
         raise AuthFailed(f"unsupported authentication type {kind}")
 
@@ -146,8 +163,12 @@ class Link:
         if self._dead is not None:
             raise self._dead
         try:
-            self._sock.sendall(data)
+            self._sock.sendall(data if self._tunnel is None else self._tunnel.seal(data))
+        except RPCError as error:
+            raise self._die(error) from None
         except OSError as error:
+            if words := self._channel.last_words():
+                raise self._die(_cut_off(words)) from None
             raise self._die(SystemFailure.from_os(error, "Cannot write data", domain=Domain.RPC)) from None
 
     def wait(self, timeout: float | None) -> bool:
@@ -168,8 +189,19 @@ class Link:
             )
         except OSError as error:
             raise self._die(SystemFailure.from_os(error, "Cannot read data", domain=Domain.RPC)) from None
-        if not data:
-            raise self._die(ConnectionLost("client socket is closed"))
+        ended = not data
+        try:
+            if self._tunnel is not None and data:
+                data, ended = self._tunnel.open(data)
+                if answer := self._tunnel.output():
+                    self._sock.sendall(answer)
+        except RPCError as error:
+            raise self._die(error) from None
+        except OSError as error:
+            raise self._die(SystemFailure.from_os(error, "Cannot write data", domain=Domain.RPC)) from None
+        if ended and not data:
+            words = self._channel.last_words()
+            raise self._die(_cut_off(words) if words else ConnectionLost("client socket is closed"))
         fds: list[int] = []
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -193,14 +225,19 @@ class Link:
 
     def _die(self, error: GuesthouseError) -> GuesthouseError:
         self._dead = error
-        self._sock.close()
+        self._channel.close()
         for fd in self._machine.leftovers():
             os.close(fd)
         return error
 
     def close(self) -> None:
         self._dead = self._dead or ConnectionLost("client socket is closed")
-        self._sock.close()
+        self._channel.close()
+
+
+def _cut_off(words: str) -> SystemFailure:
+    """What is said of a connection that ended with the ``words`` of the program behind it."""
+    return SystemFailure(f"Cannot recv data: {words}: Connection reset by peer", domain=Domain.RPC)
 
 
 class Stream:

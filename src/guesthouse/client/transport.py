@@ -1,4 +1,4 @@
-"""Sockets to a daemon, and starting the daemon where nobody answers and one may."""
+"""Ways to a daemon, and starting the daemon where nobody answers and one may."""
 
 from __future__ import annotations
 
@@ -10,21 +10,75 @@ import time
 from guesthouse.client.uri import Target
 from guesthouse.errors import Domain, SystemFailure
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guesthouse.client.programs import Program
+    from guesthouse.wire.tls import Tunnel
+
 _START_TIMEOUT = 30.0
+_CONNECT_TIMEOUT = 30.0
 
 
-def connect(target: Target, readonly: bool = False) -> socket.socket:
-    """A connected socket. Raises SystemFailure with libvirt's text, and what may help."""
-    if target.transport == "tcp":
-        try:
-            sock = socket.create_connection((target.host, target.port), timeout=30)
-            sock.settimeout(None)  # the timeout is for connecting: a call may take its time
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-        except OSError as error:
-            raise SystemFailure.from_os(
-                error, f"unable to connect to server at '{target.host}:{target.port}'", domain=Domain.RPC
-            ) from None
+class Channel:
+    """A way to a daemon: a socket, the TLS that goes through it, the program that is behind it."""
+
+    __slots__ = ("program", "sock", "target", "tunnel")
+
+    def __init__(
+        self, target: Target, sock: socket.socket, tunnel: Tunnel | None = None, program: Program | None = None
+    ) -> None:
+        self.target = target
+        self.sock = sock
+        self.tunnel = tunnel
+        self.program = program
+
+    def last_words(self, timeout: float = 2.0) -> str:
+        """What the program behind a channel that has ended says about it within ``timeout`` seconds; "" where there is
+        none, or nothing."""
+        return self.program.words(timeout) if self.program is not None else ""
+
+    def close(self) -> None:
+        self.sock.close()
+        if self.program is not None:
+            self.program.close()
+            self.program = None
+
+
+def connect(target: Target, readonly: bool = False) -> Channel:
+    """A channel that is connected, and where it is TLS let in. Raises SystemFailure with libvirt's text, and what may
+    help, AuthFailed for certificates, InvalidArg for parameters that cannot be."""
+    if target.transport in ("tcp", "tls"):
+        return _tcp(target)
+    if target.transport in ("ssh", "ext"):
+        from guesthouse.client import programs
+
+        program = programs.start(target, readonly)
+        return Channel(target, program.sock, program=program)
+    return Channel(target, _local(target, readonly))
+
+
+def _tcp(target: Target) -> Channel:
+    if target.transport == "tls":
+        from guesthouse.client import tls
+
+        tls.context(target)  # a certificate that is missing is told before anything is tried
+    try:
+        sock = socket.create_connection((target.host, target.port), timeout=_CONNECT_TIMEOUT)
+    except OSError as error:
+        raise SystemFailure.from_os(
+            error, f"unable to connect to server at '{target.host}:{target.port}'", domain=Domain.RPC
+        ) from None
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tunnel = tls.connect(target, sock) if target.transport == "tls" else None
+        sock.settimeout(None)  # the timeout is for connecting: a call may take its time
+    except BaseException:
+        sock.close()
+        raise
+    return Channel(target, sock, tunnel)
+
+
+def _local(target: Target, readonly: bool) -> socket.socket:
     path = target.readonly_path if readonly else target.path
     try:
         return _unix(path)

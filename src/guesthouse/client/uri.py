@@ -1,6 +1,6 @@
 """Connection URIs: which daemon one means, and how to reach it.
 
-``qemu:///system``, ``qemu:///session``, ``qemu:///embed?root=DIR``, ``qemu+unix://``, ``qemu+tcp://`` and what
+``qemu:///system``, ``qemu:///session``, ``qemu:///embed?root=DIR``, ``qemu+unix|tcp|tls|ssh|ext://`` and what
 LIBVIRT_DEFAULT_URI says. Socket places are libvirt's where a libvirt daemon listens, else our own.
 """
 
@@ -12,11 +12,12 @@ import socket
 from guesthouse.errors import Domain, InvalidArg, NoConnect, NoSupport
 
 TCP_PORT = 16509
+TLS_PORT = 16514
 # parameters that speak to the client's transport and are not sent to the daemon (libvirt's remote driver)
 _OURS = frozenset(
     {
         *("socket", "name", "command", "netcat", "keyfile", "no_verify", "no_sanity", "no_tty", "pkipath"),
-        *("tls_priority", "mode", "proxy", "auth", "root", "known_hosts", "known_hosts_verify", "sshauth"),
+        *("tls_priority", "mode", "proxy", "auth", "authfile", "root", "known_hosts", "known_hosts_verify", "sshauth"),
     }
 )
 
@@ -31,8 +32,10 @@ class Target:
         self.transport = transport
         self.params = params
         self.path = self.readonly_path = ""
-        self.host = ""
+        #: where it is another host's: its name, the port (0: ssh's own choice) and the user ("": nobody in particular)
+        self.host = self.user = ""
         self.port = 0
+        self.session = False
         self.start: list[str] | None = None
 
 
@@ -75,16 +78,37 @@ def parse(uri: str | None) -> Target:
     kept = "&".join(f"{k}={v}" for k, v in params.items() if k not in _OURS)
     name = params.get("name") or f"qemu://{path if path != '/embed' else '/system'}{'?' + kept if kept else ''}"
     target = Target(text, name, transport or ("tls" if authority else "unix"), params)
+    target.session = path == "/session"
     if target.transport == "unix":
         _unix(target, path)
-    elif target.transport == "tcp":
-        host, _, port = authority.rpartition("@")[2].partition(":")
-        target.host, target.port = host or "localhost", int(port or TCP_PORT)
+    elif target.transport in ("tcp", "tls", "ssh", "ext"):
+        if path == "/embed":
+            raise InvalidArg(f"'{text}': what is embedded is on this host", domain=Domain.QEMU)
+        _far(target, authority)
+    elif target.transport in ("libssh", "libssh2"):
+        raise NoSupport(f"{target.transport} transport support was not enabled", domain=Domain.RPC)
     else:
-        raise NoSupport(
-            f"transport '{target.transport}' in '{text}'; use a Unix socket or qemu+tcp://", domain=Domain.REMOTE
-        )
+        known = "tls|unix|ssh|ext|tcp|libssh2|libssh"
+        raise InvalidArg(f"remote_open: transport in URL not recognised (should be {known})", domain=Domain.REMOTE)
     return target
+
+
+def _far(target: Target, authority: str) -> None:
+    """USER@HOST:PORT, where each may be missing, and HOST may be an IPv6 address in brackets."""
+    user, at, place = authority.rpartition("@")
+    host, port = place, ""
+    if place.startswith("["):
+        host, bracket, port = place[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise InvalidArg(f"malformed URI '{target.uri}'", domain=Domain.URI)
+        port = port[1:]
+    elif ":" in place:
+        host, _, port = place.rpartition(":")
+    if port and not (port.isascii() and port.isdecimal() and int(port) < 65536):
+        raise InvalidArg(f"malformed URI '{target.uri}'", domain=Domain.URI)
+    target.user = _unquote(user) if at else ""
+    target.host = _unquote(host) or "localhost"
+    target.port = int(port or {"tcp": TCP_PORT, "tls": TLS_PORT}.get(target.transport, 0))
 
 
 def _unix(target: Target, path: str) -> None:

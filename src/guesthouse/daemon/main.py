@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 from guesthouse import __version__
-from guesthouse.daemon import config
-from guesthouse.daemon.server import Limits, Server
+from guesthouse.daemon import config, sasl
+from guesthouse.daemon.auth import Rules
+from guesthouse.daemon.server import Entrance, Limits, Server
 from guesthouse.errors import GuesthouseError, InvalidArg, OperationFailed
 from guesthouse.services.assembly import Services, assemble
 from guesthouse.services.context import Config, Context, Paths
@@ -38,6 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.timeout < 0:
         _parser().error("--timeout takes seconds")
+    if options.passwd is not None or options.passwd_remove is not None:
+        try:
+            return _passwd(options)
+        except (GuesthouseError, OSError) as error:
+            print(f"guesthoused: {error}", file=sys.stderr)
+            return 1
     try:
         import uvloop
 
@@ -65,8 +72,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=int, default=0, help="end after so long without a client and a guest"
     )
+    parser.add_argument(
+        "--passwd", metavar="USER", help="give a SASL user a password (asked for, or a line of standard input), and end"
+    )
+    parser.add_argument("--passwd-remove", metavar="USER", help="take a SASL user away, and end")
     parser.add_argument("--version", action="version", version=f"guesthoused {__version__}")
     return parser
+
+
+def _passwd(options: argparse.Namespace) -> int:
+    paths = _Daemon(options).paths
+    paths.make()
+    password = None
+    if options.passwd is not None:
+        if sys.stdin.isatty():
+            from getpass import getpass
+
+            password = getpass("Password: ")
+            if getpass("Again: ") != password:
+                raise InvalidArg("the two passwords differ")
+        else:
+            password = sys.stdin.readline().rstrip("\r\n")
+    sasl.store(paths.config / sasl.NAME, options.passwd or options.passwd_remove, password)
+    return 0
 
 
 class _Daemon:
@@ -77,28 +105,30 @@ class _Daemon:
         session = options.session or (options.root is None and os.geteuid() != 0)
         self._mode = "session" if session else "system"
         if options.root is not None:
-            self._paths = Paths.for_root(options.root.absolute())
+            self.paths = Paths.for_root(options.root.absolute())
         else:
-            self._paths = Paths.session() if session else Paths.system()
-        self._config_file: Path = options.config or self._paths.config / config.NAME
+            self.paths = Paths.session() if session else Paths.system()
+        self._config_file: Path = options.config or self.paths.config / config.NAME
 
     async def run(self) -> int:
         _log_to_stderr()
-        longest = self._paths.run / _SOCKET_RO
+        longest = self.paths.run / _SOCKET_RO
         if len(os.fsencode(longest)) > _SOCKET_PATH_MAX:
             raise InvalidArg(f"the path of a socket has {_SOCKET_PATH_MAX} bytes at most, '{longest}' has more")
-        self._paths.make()
-        lock = _lock(self._paths.run / "guesthoused.pid")
+        self.paths.make()
+        lock = _lock(self.paths.run / "guesthoused.pid")
         settings = config.load(self._config_file)
-        _log_to_file(self._paths.log / "guesthoused.log", settings)
-        ctx = Context(self._paths, self._mode, Store(self._paths.state, self._paths.run), EventBus(), settings)
+        _log_to_file(self.paths.log / "guesthoused.log", settings)
+        ctx = Context(self.paths, self._mode, Store(self.paths.state, self.paths.run), EventBus(), settings)
         services = await assemble(ctx)
         server = Server(
             services,
             limits=_limits(settings),
             default_uri=f"qemu:///{self._mode}",
             subscribe=ctx.events.subscribe,
+            passwords=self.paths.config / sasl.NAME,
         )
+        _guard(server, settings)
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,6 +171,11 @@ class _Daemon:
         except GuesthouseError as error:
             _log.error("the configuration stays as it is: %s", error)
             return
+        try:
+            _guard(server, settings)
+        except GuesthouseError as error:
+            _log.error("the configuration stays as it is: %s", error)
+            return
         ctx.config = settings
         server.limits = _limits(settings)
         _set_level(settings)
@@ -149,21 +184,27 @@ class _Daemon:
     # -- sockets
 
     def _listen(self, server: Server, settings: Config) -> None:
-        if _from_activation(server):
+        if _from_activation(server, settings):
             return
         gid = self._socket_gid(settings)
-        mode = 0o770 if self._mode == "system" else 0o700
-        places = [self._paths.run]
+        mode = int(settings.socket_mode, 8) if self._mode == "system" else 0o700
+        places = [self.paths.run]
         if self._options.root is None and (place := self._libvirt_place()) is not None:
             places.append(place)
         for place in places:
-            server.listen_unix(place / _SOCKET, mode=mode, gid=gid)
+            server.listen_unix(place / _SOCKET, mode=mode, gid=gid, auth=settings.auth_unix_rw)
             if self._mode == "system":
-                server.listen_unix(place / _SOCKET_RO, mode=0o777, readonly=True)
+                server.listen_unix(place / _SOCKET_RO, mode=0o777, readonly=True, auth=settings.auth_unix_ro)
         if settings.listen_tcp:
-            host, _, port = settings.listen_tcp.rpartition(":")
-            server.listen_tcp(host.strip("[]"), int(port))
-            _log.warning("listening on tcp %s without any protection: whoever reaches it is root", settings.listen_tcp)
+            server.listen_tcp(*_address(settings.listen_tcp), auth=settings.auth_tcp)
+            if settings.auth_tcp == "none":
+                _log.warning(
+                    "listening on tcp %s without any protection: whoever reaches it is root", settings.listen_tcp
+                )
+            else:
+                _log.warning("listening on tcp %s: who is on the way can read and change all", settings.listen_tcp)
+        if settings.listen_tls:
+            server.listen_tcp(*_address(settings.listen_tls), auth=settings.auth_tls, tls=True)
 
     def _libvirt_place(self) -> Path | None:
         """Where C clients look, unless a libvirt daemon serves them there."""
@@ -174,7 +215,7 @@ class _Daemon:
             place = Path(runtime) / "libvirt"
         for name in (_SOCKET, "virtqemud-sock"):
             if _answers(place / name):
-                _log.warning("a libvirt daemon owns %s: clients reach this one at %s", place / name, self._paths.run)
+                _log.warning("a libvirt daemon owns %s: clients reach this one at %s", place / name, self.paths.run)
                 return None
         try:
             place.mkdir(mode=0o755 if self._mode == "system" else 0o700, parents=True, exist_ok=True)
@@ -197,9 +238,25 @@ class _Daemon:
             return -1
 
 
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _guard(server: Server, settings: Config) -> None:
+    """Who gets in, and who may do what, from now on. Raises the error of a file of TLS's, with all as it was."""
+    if settings.listen_tls or server.tls is not None:
+        from guesthouse.daemon import tls
+
+        server.tls = tls.context(settings.tls_ca, settings.tls_cert, settings.tls_key, settings.tls_crl)
+        server.tls_allowed = tuple(settings.tls_allowed)
+    server.set_rules(Rules(settings.access))
+
+
 def _limits(settings: Config) -> Limits:
     return Limits(
         max_clients=settings.max_clients,
+        max_anonymous_clients=settings.max_anonymous_clients,
         client_requests=settings.client_requests,
         keepalive_interval=settings.keepalive_interval,
         keepalive_count=settings.keepalive_count,
@@ -233,17 +290,27 @@ def _answers(path: Path) -> bool:
 # -- under a service manager
 
 
-def _from_activation(server: Server) -> bool:
-    """Serve the sockets that the service manager opened (sd_listen_fds(3)); whether there were any."""
+def _from_activation(server: Server, settings: Config) -> bool:
+    """Serve the sockets that the service manager opened (sd_listen_fds(3)); whether there were any. Unix sockets whose
+    path ends in -ro are read-only, others that are called "tls" (FileDescriptorName=) are that, the rest is TCP."""
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return False
     count = int(os.environ.pop("LISTEN_FDS", "0"))
     for fd in range(_ACTIVATION_START, _ACTIVATION_START + count):
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
-        name = sock.getsockname()
-        server.listen_socket(sock, readonly=isinstance(name, str) and name.endswith("-ro"))
+        server.listen_socket(sock, _entrance(sock, names[fd - _ACTIVATION_START :][:1] == ["tls"], settings))
     return count > 0
+
+
+def _entrance(sock: socket.socket, is_tls: bool, settings: Config) -> Entrance:
+    if sock.family == socket.AF_UNIX:
+        readonly = str(sock.getsockname()).endswith("-ro")
+        return Entrance(readonly, settings.auth_unix_ro if readonly else settings.auth_unix_rw)
+    if is_tls and not settings.listen_tls:
+        raise InvalidArg("a socket of the service manager is for TLS: set listen_tls")
+    return Entrance(auth=settings.auth_tls, tls=True) if is_tls else Entrance(auth=settings.auth_tcp)
 
 
 def _notify(state: str) -> None:

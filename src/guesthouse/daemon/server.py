@@ -13,11 +13,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from guesthouse.daemon.session import Identity, Session
+from guesthouse.daemon.auth import Identity, Rules, allowed_name
+from guesthouse.daemon.session import Session
 from guesthouse.errors import RPCError
 from guesthouse.wire import connection as wire
+from guesthouse.wire import tls
+
+if TYPE_CHECKING:
+    import ssl
 
 _log = logging.getLogger(__name__)
 
@@ -28,19 +33,37 @@ _PENDING_MAX = 1 << 20  # bytes of a client's messages that may wait for their t
 _LEAVE_TIMEOUT = 5.0  # seconds for a client that has taken its leave to read the rest
 _GONE_PERIOD = 1.0  # seconds between looks at a socket that is not read
 _ACCEPT_PAUSE = 0.2  # seconds without accepting, where descriptors have run out
+_AUTH_TIMEOUT = 60.0  # seconds for a client to prove who it is; somebody may have to type a password
+_ANONYMOUS_MESSAGE_MAX = 1 << 16  # bytes of a message while it has not
 
 
 @dataclass(frozen=True)
 class Limits:
     """``client_requests`` calls of one client may be under way, further ones wait. ``event_backlog`` bytes
     may wait for a client that does not read before it is dropped at the next event. Keepalive as libvirtd's: after
-    ``keepalive_interval`` seconds of silence a ping, after ``keepalive_count`` unanswered ones the end."""
+    ``keepalive_interval`` seconds of silence a ping, after ``keepalive_count`` unanswered ones the end. Of
+    ``max_clients`` so many as ``max_anonymous_clients`` may be such as have not proven yet who they are."""
 
     max_clients: int = 5000
+    max_anonymous_clients: int = 20
     client_requests: int = 5
     event_backlog: int = 4 << 20
     keepalive_interval: float = 5
     keepalive_count: int = 5
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """How clients come in by a socket: for reading only; by ``auth`` "none" or "sasl"; through TLS."""
+
+    readonly: bool = False
+    auth: str = "none"
+    tls: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether a client is let in by the socket alone, or by the kernel's word on who may use it."""
+        return self.auth == "none" and not self.tls
 
 
 class Server:
@@ -53,8 +76,17 @@ class Server:
         limits: Limits | None = None,
         default_uri: str = "qemu:///system",
         subscribe: Callable[[Callable[[Any], None]], Callable[[], None]] | None = None,
+        passwords: Path | None = None,
     ) -> None:
         self._services = services
+        #: the file of SASL users
+        self.passwords = passwords
+        #: what clients that come by TLS are met with, and the certificates' names that are let in (none: all)
+        self.tls: ssl.SSLContext | None = None
+        self.tls_allowed: tuple[str, ...] = ()
+        self.rules = Rules()
+        #: clients that have not proven yet who they are
+        self.anonymous: set[Client] = set()
         self.limits = limits or Limits()
         self.default_uri = default_uri
         self._listeners: list[tuple[socket.socket, str]] = []
@@ -68,7 +100,13 @@ class Server:
     def client_count(self) -> int:
         return len(self._clients)
 
-    def listen_unix(self, path: Path, *, mode: int, gid: int = -1, readonly: bool = False) -> None:
+    def set_rules(self, rules: Rules) -> None:
+        """Hold every client to ``rules`` from its next call on."""
+        self.rules = rules
+        for client in self._clients:
+            client.session.granted = rules.granted(client.identity)
+
+    def listen_unix(self, path: Path, *, mode: int, gid: int = -1, readonly: bool = False, auth: str = "none") -> None:
         """Listen on ``path``, in place of a socket that nobody serves any more. Raises OSError."""
         path.unlink(missing_ok=True)
         sock = socket.socket(socket.AF_UNIX)
@@ -85,21 +123,22 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        self.listen_socket(sock, readonly=readonly, path=str(path))
+        self.listen_socket(sock, Entrance(readonly, auth), path=str(path))
 
-    def listen_tcp(self, host: str, port: int) -> int:
-        """Listen on a TCP port (0: any); returns it. Plain TCP has no protection: for trusted networks alone."""
-        sock = socket.create_server((host, port))
-        self.listen_socket(sock)
+    def listen_tcp(self, host: str, port: int, *, auth: str = "sasl", tls: bool = False) -> int:
+        """Listen on a TCP port (0: any); returns it. Without TLS and ``auth`` whoever reaches it is let in; without
+        TLS whoever is on the way can read and change everything."""
+        sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.listen_socket(sock, Entrance(auth=auth, tls=tls))
         return int(sock.getsockname()[1])
 
-    def listen_socket(self, sock: socket.socket, *, readonly: bool = False, path: str = "") -> None:
+    def listen_socket(self, sock: socket.socket, entrance: Entrance, *, path: str = "") -> None:
         """Serve a socket that listens already."""
         sock.setblocking(False)
         self._listeners.append((sock, path))
-        self._loop.add_reader(sock.fileno(), self._accept, sock, readonly)
+        self._loop.add_reader(sock.fileno(), self._accept, sock, entrance)
 
-    def _accept(self, listener: socket.socket, readonly: bool) -> None:
+    def _accept(self, listener: socket.socket, entrance: Entrance) -> None:
         for _ in range(64):
             try:
                 sock, _ = listener.accept()
@@ -108,18 +147,22 @@ class Server:
             except OSError as error:  # out of descriptors: leave the rest in the queue for a while
                 _log.warning("cannot accept a client: %s", error)
                 self._loop.remove_reader(listener.fileno())
-                self._loop.call_later(_ACCEPT_PAUSE, self._accept_again, listener, readonly)
+                self._loop.call_later(_ACCEPT_PAUSE, self._accept_again, listener, entrance)
                 return
             if len(self._clients) >= self.limits.max_clients:
                 _log.warning("refused a client: %d are connected (max_clients)", len(self._clients))
                 sock.close()
                 continue
+            if not entrance.open and len(self.anonymous) >= self.limits.max_anonymous_clients:
+                _log.warning("refused a client: %d have not proven who they are", len(self.anonymous))
+                sock.close()
+                continue
             sock.setblocking(False)
-            self._clients.add(Client(self, sock, self._services, readonly))
+            self._clients.add(Client(self, sock, self._services, entrance))
 
-    def _accept_again(self, listener: socket.socket, readonly: bool) -> None:
+    def _accept_again(self, listener: socket.socket, entrance: Entrance) -> None:
         if listener.fileno() != -1:
-            self._loop.add_reader(listener.fileno(), self._accept, listener, readonly)
+            self._loop.add_reader(listener.fileno(), self._accept, listener, entrance)
 
     def _deliver(self, event: Any) -> None:
         for client in tuple(self._clients):
@@ -128,6 +171,7 @@ class Server:
 
     def forget(self, client: Client) -> None:
         self._clients.discard(client)
+        self.anonymous.discard(client)
         if not self._clients:
             self.idle_since = time.monotonic()
 
@@ -149,8 +193,9 @@ class Server:
 class Client:
     """One connected socket: reads while it may, writes as the peer takes it."""
 
-    def __init__(self, server: Server, sock: socket.socket, services: Any, readonly: bool) -> None:
+    def __init__(self, server: Server, sock: socket.socket, services: Any, entrance: Entrance) -> None:
         self._server = server
+        self._entrance = entrance
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
@@ -170,14 +215,26 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         #: bytes that wait for the peer
         self.backlog = 0
-        self.identity = _identity(sock)
+        self.identity = Identity.of(sock)
         self.session = Session(
             services,
             self,
-            readonly=readonly,
+            readonly=entrance.readonly,
             default_uri=server.default_uri,
             event_limit=server.limits.event_backlog,
+            passwords=server.passwords if entrance.auth == "sasl" else None,
         )
+        self._tunnel: tls.Tunnel | None = None
+        self._auth_timer: asyncio.TimerHandle | None = None
+        if entrance.open:
+            self.session.granted = server.rules.granted(self.identity)
+        else:
+            server.anonymous.add(self)
+            self._machine.message_max = _ANONYMOUS_MESSAGE_MAX
+            self._auth_timer = self._loop.call_later(_AUTH_TIMEOUT, self.drop, "it did not prove who it is")
+        if entrance.tls:
+            assert server.tls is not None
+            self._tunnel = tls.Tunnel(server.tls, server=True)
         self._loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
@@ -196,7 +253,10 @@ class Client:
             return
         self._heard = time.monotonic()
         self._pings = 0
+        ended = False
         try:
+            if self._tunnel is not None:
+                data, ended = self._unwrap(self._tunnel, data)
             for event in self._machine.feed(data, fds):
                 if isinstance(event, wire.KeepAlive):
                     self.session.handle(event)  # at once, ahead of what waits
@@ -206,6 +266,33 @@ class Client:
             self._work()
         except RPCError as error:
             self.drop(str(error))
+        if ended:
+            self.close()
+
+    def _unwrap(self, tunnel: tls.Tunnel, data: bytes) -> tuple[bytes, bool]:
+        """What came through TLS, and whether the peer has ended it. Raises RPCError for a client that is not let in."""
+        try:
+            if not tunnel.ready:
+                if not tunnel.handshake(data):
+                    return b"", False
+                self.identity.certificate = name = tunnel.peer_name()
+                if not name or not allowed_name(self._server.tls_allowed, name):
+                    raise RPCError("its certificate's name is not in tls_allowed")
+                self.send(tls.ACCEPTED)
+                if self._entrance.auth == "none":
+                    self.proven()
+                data = b""
+            return tunnel.open(data)
+        finally:
+            self._transmit(tunnel.output())
+
+    def proven(self) -> None:
+        """The client has proven who it is: it may do what that one may."""
+        self._server.anonymous.discard(self)
+        self._machine.message_max = wire.MESSAGE_MAX
+        if self._auth_timer is not None:
+            self._auth_timer.cancel()
+        self.session.granted = self._server.rules.granted(self.identity)
 
     def _work(self) -> None:
         """Handle what has arrived, as far as the limits let it."""
@@ -258,6 +345,17 @@ class Client:
     def send(self, data: bytes) -> None:
         """Send ``data`` now as far as the peer takes it, the rest when it does."""
         if self._closed:
+            return
+        if self._tunnel is not None:
+            try:
+                data = self._tunnel.seal(data)
+            except RPCError as error:
+                self.drop(str(error))
+                return
+        self._transmit(data)
+
+    def _transmit(self, data: bytes) -> None:
+        if self._closed or not data:
             return
         view = memoryview(data)
         if not self._out:
@@ -343,15 +441,16 @@ class Client:
 
     def drop(self, reason: str) -> None:
         """The peer misbehaves: log it and close."""
-        _log.warning("dropped a client (pid %d, uid %d): %s", self.identity.pid, self.identity.uid, reason)
+        _log.warning("dropped a client (%s): %s", self.identity, reason)
         self.close()
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._auth_timer):
+            if timer is not None:
+                timer.cancel()
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._out.clear()
@@ -366,13 +465,6 @@ class Client:
         self._sock.close()
         self.session.closed()
         self._server.forget(self)
-
-
-def _identity(sock: socket.socket) -> Identity:
-    if sock.family != socket.AF_UNIX:
-        return Identity(-1, -1, -1)
-    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return Identity(uid, gid, pid)
 
 
 def _size(event: wire.Event) -> int:

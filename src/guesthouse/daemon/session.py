@@ -8,15 +8,19 @@ import logging
 import os
 from collections import deque
 from inspect import isawaitable
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from guesthouse.daemon import dispatch
-from guesthouse.errors import Domain, GuesthouseError, InternalError, NoConnect, RPCError
+from guesthouse.daemon import auth, dispatch
+from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, NoConnect, RPCError
 from guesthouse.services.events import Event
 from guesthouse.services.streams import Hole, Stream
 from guesthouse.wire import connection as wire
 from guesthouse.wire.procedures import EVENT_BY_ID, EVENTS
 from guesthouse.wire.types import STRUCTS
+
+if TYPE_CHECKING:
+    from guesthouse.daemon.sasl import Exchange
 
 _log = logging.getLogger(__name__)
 
@@ -26,25 +30,17 @@ _PACKET_COST = 256  # bytes that keeping a packet takes beside its data, so that
 _OPEN_READONLY = 1
 # what the daemon answers 1 to: of libvirt's QEMU driver those that hold here (see driver_features in the protocol)
 _FEATURES = frozenset({8, 9, 10, 14, 15, 16})
-_AUTH_NONE = 0
+_AUTH_NONE, _AUTH_SASL = 0, 1
 _LIFECYCLE = 0
 
 # ids of event registrations count up over the daemon's life, as libvirtd's do
 _callback_ids = itertools.count(1)
 
 
-class Identity(NamedTuple):
-    """Who is on the other side of a Unix socket; -1 where that is unknown."""
-
-    uid: int
-    gid: int
-    pid: int
-
-
 class Peer(Protocol):
     """The connection's I/O, as the session needs it."""
 
-    identity: Identity
+    identity: auth.Identity
 
     def send(self, data: bytes) -> None: ...
     async def drained(self) -> None: ...
@@ -52,6 +48,7 @@ class Peer(Protocol):
     def close_soon(self) -> None: ...
     def drop(self, reason: str) -> None: ...
     def resume(self) -> None: ...
+    def proven(self) -> None: ...
     @property
     def backlog(self) -> int: ...
 
@@ -66,9 +63,24 @@ class Registration(NamedTuple):
 
 
 class Session:
-    """The state of one client. ``services`` are the daemon's; ``readonly`` holds for the socket it came in by."""
+    """The state of one client. ``services`` are the daemon's; ``readonly`` holds for the socket it came in by.
+    With ``passwords`` it must prove by SASL who it is before it may do anything."""
 
-    def __init__(self, services: Any, peer: Peer, *, readonly: bool, default_uri: str, event_limit: int) -> None:
+    def __init__(
+        self,
+        services: Any,
+        peer: Peer,
+        *,
+        readonly: bool,
+        default_uri: str,
+        event_limit: int,
+        passwords: Path | None = None,
+    ) -> None:
+        #: what the rules let it do; None: everything
+        self.granted: frozenset[str] | None = frozenset()
+        self._passwords = passwords
+        self._authenticated = passwords is None
+        self._exchange: Exchange | None = None
         self._services = services
         self._peer = peer
         self._readonly = readonly
@@ -113,8 +125,9 @@ class Session:
         for fd in call.fds:  # no procedure served here takes descriptors
             os.close(fd)
         try:
-            route = dispatch.route(call, readonly=self._readonly, authenticated=True)
+            route = dispatch.route(call, readonly=self._readonly, authenticated=self._authenticated)
             args = route.arguments(call)
+            auth.check(route.row, args, self.granted, self._peer.identity)
             if route.service == "session":
                 value = getattr(self, route.method)(**args)
             else:
@@ -144,6 +157,7 @@ class Session:
 
     def _answer(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], value: Any) -> None:
         if route.row.stream is None:
+            value = auth.shown(route.row, value, self.granted)
             self._peer.send(wire.reply(call, route.result(args, value)))
             return
         stream = _stream_of(value)
@@ -173,9 +187,46 @@ class Session:
     # -- the connection's own procedures
 
     def auth_list(self) -> list[int]:
-        return [_AUTH_NONE]
+        return [_AUTH_NONE if self._authenticated else _AUTH_SASL]
+
+    def auth_sasl_init(self) -> str:
+        from guesthouse.daemon.sasl import MECHANISM, Exchange
+
+        if self._authenticated or self._exchange is not None or self._passwords is None:
+            raise self._refused()
+        self._exchange = Exchange(self._passwords)
+        return MECHANISM
+
+    def auth_sasl_start(self, mech: str, nil: int, data: bytes) -> tuple[int, int, bytes]:
+        if self._exchange is None:
+            raise self._refused()
+        try:
+            return 0, 0, self._exchange.start(mech, data)
+        except AuthFailed:
+            raise self._refused() from None
+
+    def auth_sasl_step(self, nil: int, data: bytes) -> tuple[int, int, bytes]:
+        if self._exchange is None:
+            raise self._refused()
+        try:
+            answer = self._exchange.step(data)
+        except AuthFailed:
+            raise self._refused() from None
+        self._peer.identity.sasl, self._exchange = self._exchange.user, None
+        self._authenticated = True
+        self._peer.proven()
+        _log.info("a client has proven who it is: %s", self._peer.identity)
+        return 1, 0, answer
+
+    def _refused(self) -> AuthFailed:
+        """The error for who does not prove who it is; that is logged, and it must connect anew to try again."""
+        _log.warning("authentication failed: %s", self._peer.identity)
+        self._peer.close_soon()
+        return AuthFailed("authentication failed")
 
     def auth_polkit(self) -> int:
+        if not self._authenticated:
+            raise self._refused()
         return 1
 
     def open(self, name: str | None, flags: int) -> None:
@@ -281,6 +332,8 @@ class Session:
     def deliver(self, event: Event) -> None:
         """Send ``event`` where this client asked for it. A client that does not read is dropped: its queue must not
         grow without bound."""
+        if self.granted is not None and f"{_EVENTS_OF.get(event.scope, event.scope)}:getattr" not in self.granted:
+            return
         for number, wanted in tuple(self._registrations.items()):
             if (wanted.scope, wanted.event) != (event.scope, event.id):
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from guesthouse.services.events import EventBus
 from guesthouse.services.store import Store
@@ -65,21 +66,37 @@ class Paths:
 class Config:
     """What the configuration file says (guesthoused.toml); see docs/daemon.md.
 
-    ``user`` and ``group`` are whom QEMU runs as ("": an unprivileged user of the system's). ``listen_tcp`` is an
-    ADDRESS:PORT to serve without any protection ("": none). ``qemu`` maps an architecture to its QEMU binary.
+    ``user`` and ``group`` are whom QEMU runs as ("": an unprivileged user of the system's). ``listen_tcp`` and
+    ``listen_tls`` are an ADDRESS:PORT to serve ("": none), ``auth_*`` how who comes in there proves who it is: "sasl",
+    or "none" (beside its certificate, for TLS). ``tls_*`` are files ("": libvirt's places) and the certificates' names
+    that are let in (none: all). ``access`` are the rows of who may do what. ``qemu`` maps an architecture to its QEMU
+    binary.
     """
 
     user: str = ""
     group: str = ""
     socket_group: str = "libvirt"
+    socket_mode: str = "0770"
     vnc_listen: str = "127.0.0.1"
     listen_tcp: str = ""
+    listen_tls: str = ""
+    auth_unix_rw: str = "none"
+    auth_unix_ro: str = "none"
+    auth_tcp: str = "sasl"
+    auth_tls: str = "none"
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_crl: str = ""
+    tls_allowed: list[str] = field(default_factory=list)
     max_clients: int = 5000
+    max_anonymous_clients: int = 20
     client_requests: int = 5
     keepalive_interval: int = 5
     keepalive_count: int = 5
     log_level: str = "info"
     qemu: dict[str, str] = field(default_factory=dict)
+    access: list[Any] = field(default_factory=list)
 
 
 @dataclass

@@ -182,6 +182,8 @@ class Connection:
     """The receiving state of one end, and a client's serials."""
 
     def __init__(self) -> None:
+        #: how long a message may be, after its length word
+        self.message_max = MESSAGE_MAX
         self._buffer = bytearray()
         self._fds: list[int] = []
         self._serial = 0
@@ -224,8 +226,9 @@ class Connection:
         have = len(buffer)
         while have - at >= 4:
             (size,) = _U32.unpack_from(buffer, at)
-            if size < _HEAD.size or size - 4 > MESSAGE_MAX:
-                raise RPCError(f"packet of {size} bytes received, from {_HEAD.size} to {MESSAGE_MAX + 4} are allowed")
+            if size < _HEAD.size or size - 4 > self.message_max:
+                most = self.message_max + 4
+                raise RPCError(f"packet of {size} bytes received, from {_HEAD.size} to {most} are allowed")
             if have - at < size:
                 break
             _, program, version, number, kind, serial, status = _HEAD.unpack_from(buffer, at)

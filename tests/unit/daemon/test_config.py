@@ -21,18 +21,31 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         "group": "some",
         "socket_group": "vm",
         "vnc_listen": "::1",
+        "socket_mode": "0700",
         "listen_tcp": "127.0.0.1:16509",
+        "listen_tls": "[::]:16514",
+        "auth_unix_rw": "sasl",
+        "auth_unix_ro": "sasl",
+        "auth_tcp": "none",
+        "auth_tls": "sasl",
+        "tls_ca": "/ca.pem",
+        "tls_cert": "/cert.pem",
+        "tls_key": "/key.pem",
+        "tls_crl": "/crl.pem",
         "max_clients": 7,
+        "max_anonymous_clients": 2,
         "client_requests": 3,
         "keepalive_interval": 0,
         "keepalive_count": 2,
         "log_level": "debug",
     }
-    assert {*values, "qemu"} == {field.name for field in fields(Config)}
+    assert {*values, "qemu", "tls_allowed", "access"} == {field.name for field in fields(Config)}
     text = "".join(f"{k} = {v if isinstance(v, int) else f'{chr(34)}{v}{chr(34)}'}\n" for k, v in values.items())
     file = tmp_path / config.NAME
-    file.write_text(text + '[qemu]\nx86_64 = "/opt/qemu"\n')
-    assert config.load(file) == Config(**values, qemu={"x86_64": "/opt/qemu"})
+    text += "tls_allowed = ['CN=alice']\n"
+    file.write_text(text + '[qemu]\nx86_64 = "/opt/qemu"\n[[access]]\nwho = "user:root"\nmay = "*"\n')
+    rows = [{"who": "user:root", "may": "*"}]
+    assert config.load(file) == Config(**values, qemu={"x86_64": "/opt/qemu"}, tls_allowed=["CN=alice"], access=rows)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +59,18 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         ("keepalive_count = -1", "too small"),
         ("log_level = 'loud'", "expected one of debug"),
         ("listen_tcp = '16509'", "expected ADDRESS:PORT"),
+        ("listen_tls = '16514'", "expected ADDRESS:PORT"),
+        ("auth_tcp = 'ldap'", "expected one of none, sasl"),
+        ("tls_allowed = [3]", "a list of certificates' names"),
+        ("tls_allowed = 'CN=alice'", "expected a list"),
+        ("socket_mode = '0888'", "a mode in octal digits"),
+        ("socket_mode = '0777'", "lets everybody in, which needs"),
+        ("access = ['root']", "row 1 needs the keys 'who' and 'may'"),
+        ("access = [{who = 'user:root'}]", "row 1 needs the keys"),
+        ("access = [{who = 'user:root', may = 'domain:fly'}]", "there is no permission 'domain:fly'"),
+        ("access = [{who = 'root', may = 'domain:start'}]", "who is 'root'. expected user:"),
+        ("access = [{who = 'user:', may = 'domain:start'}]", "who is 'user:'. expected user:"),
+        ("access = [{who = [], may = 'domain:start'}]", "expected a text or a list of texts"),
         ("qemu = {x86_64 = 'qemu'}", "path of its QEMU binary"),
     ],
 )

@@ -128,7 +128,7 @@ class Shell:
             self._conn = None
         words = "Failed to reconnect to the hypervisor" if self._lost else "failed to connect to the hypervisor"
         with self.explain(words):
-            self._conn = client.connect(uri or self.uri, readonly)
+            self._conn = client.connect(uri or self.uri, readonly, ask=_ask)
         if uri:
             self.uri = uri
         self.readonly = readonly
@@ -180,3 +180,18 @@ class Shell:
         if error.number in _LOST_CODES or error.domain in (Domain.RPC, Domain.REMOTE):
             self._lost = True
         self.error(error.message)
+
+
+def _ask(kind: str, prompt: str) -> str | None:
+    """A name or a password from who sits here, for a daemon that wants one; None at the end of the input."""
+    if kind == "password" and sys.stdin.isatty():
+        from getpass import getpass
+
+        try:
+            return getpass(f"{prompt}:")
+        except EOFError:
+            return None
+    sys.stdout.write(f"{prompt}:")
+    sys.stdout.flush()
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None

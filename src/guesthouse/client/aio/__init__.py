@@ -8,7 +8,6 @@ async with aio.connect("qemu:///system") as conn:
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Generator
 from typing import Any
 
@@ -17,7 +16,7 @@ from guesthouse.client.aio.connect import Connect
 from guesthouse.client.aio.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
 from guesthouse.client.aio.session import Events
 from guesthouse.client.aio.stream import Stream
-from guesthouse.client.link import ConnectionLost
+from guesthouse.client.link import Ask, ConnectionLost
 from guesthouse.client.uri import Target, parse
 
 __all__ = [
@@ -46,21 +45,26 @@ def connect(
     *,
     keepalive_interval: float | None = None,
     keepalive_count: int = 5,
+    ask: Ask | None = None,
 ) -> Connecting:
     """Open a connection to the daemon that ``uri`` names (None: the default), starting one where that may be: to be
     awaited, or for ``async with``, which also closes it. Raises the errors of :mod:`guesthouse.errors`; nothing stays
     open then.
 
-    After ``keepalive_interval`` seconds of silence the daemon is asked for a sign of life (None: 5 over TCP, never
+    After ``keepalive_interval`` seconds of silence the daemon is asked for a sign of life (None: 5 over a network, never
     over a Unix socket; 0: never), and after ``keepalive_count`` questions without an answer it counts as gone.
+    ``ask(kind, prompt)`` is asked for the "name" and the "password" where a daemon wants them and no file has them.
     """
-    return Connecting(uri, readonly, keepalive_interval, keepalive_count)
+    return Connecting(uri, readonly, keepalive_interval, keepalive_count, ask)
 
 
 class Connecting:
     """A connection about to be opened."""
 
-    def __init__(self, uri: str | None, readonly: bool, interval: float | None, count: int) -> None:
+    def __init__(
+        self, uri: str | None, readonly: bool, interval: float | None, count: int, ask: Ask | None = None
+    ) -> None:
+        self._ask = ask
         self._uri = uri
         self._readonly = readonly
         self._interval = interval
@@ -79,23 +83,23 @@ class Connecting:
             await self._conn.close()
 
     async def _open(self) -> Connect:
-        target, sock = await _socket(self._uri, self._readonly)
+        target, channel = await _channel(self._uri, self._readonly)
         interval = self._interval
         if interval is None:
-            interval = _TCP_KEEPALIVE if target.transport == "tcp" else 0
-        conn = Connect(sock, target.uri)
+            interval = _TCP_KEEPALIVE if target.transport != "unix" else 0
+        conn = Connect(channel, target.uri)
         try:
-            await conn.open(target.name, _READONLY if self._readonly else 0, interval, self._count)
+            await conn.open(target.name, _READONLY if self._readonly else 0, interval, self._count, self._ask)
         except BaseException:
             conn.abandon()
             raise
         return conn
 
 
-async def _socket(uri: str | None, readonly: bool) -> tuple[Target, socket.socket]:
-    """Where ``uri`` leads and a socket to it. In a thread: names are looked up, and a daemon may have to start."""
+async def _channel(uri: str | None, readonly: bool) -> tuple[Target, transport.Channel]:
+    """Where ``uri`` leads and a way to it. In a thread: names are looked up, and a daemon may have to start."""
 
-    def work() -> tuple[Target, socket.socket]:
+    def work() -> tuple[Target, transport.Channel]:
         target = parse(uri)
         return target, transport.connect(target, readonly)
 
@@ -107,6 +111,6 @@ async def _socket(uri: str | None, readonly: bool) -> tuple[Target, socket.socke
         raise
 
 
-def _close_late(future: asyncio.Future[tuple[Target, socket.socket]]) -> None:
+def _close_late(future: asyncio.Future[tuple[Target, transport.Channel]]) -> None:
     if not future.cancelled() and future.exception() is None:
         future.result()[1].close()

@@ -11,17 +11,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from guesthouse.client.link import AUTH_NONE, AUTH_POLKIT, ConnectionLost
+from guesthouse.client.link import AUTH_NONE, AUTH_POLKIT, AUTH_SASL, Ask, ConnectionLost
 from guesthouse.errors import AuthFailed, GuesthouseError, RPCError
 from guesthouse.wire import connection as wire
 from guesthouse.wire.procedures import BY_NAME
 
 if TYPE_CHECKING:
     from guesthouse.client.aio.stream import Stream
+    from guesthouse.client.transport import Channel
 
 _CHUNK = 1 << 18
 _HIGH_WATER = 1 << 20  # bytes that wait for the daemon above which a stream's sender waits
 _STREAM_HIGH = 4 << 20  # bytes that wait for a stream's reader above which the socket is left alone
+_WORDS_TIMEOUT = 0.2  # seconds for a program that has cut us off to say why
 _KEEPALIVE = 10  # the feature's number
 
 Where = tuple[int, int, int]
@@ -34,10 +36,12 @@ class Link:
     A call that is cancelled leaves the link usable: its answer is thrown away when it comes.
     """
 
-    def __init__(self, sock: socket.socket, on_event: Callable[[wire.Message], None]) -> None:
-        sock.setblocking(False)
-        self._sock = sock
-        self._fd = sock.fileno()
+    def __init__(self, channel: Channel, on_event: Callable[[wire.Message], None]) -> None:
+        channel.sock.setblocking(False)
+        self._channel = channel
+        self._sock = channel.sock
+        self._tunnel = channel.tunnel
+        self._fd = self._sock.fileno()
         self._loop = asyncio.get_running_loop()
         self._machine = wire.Connection()
         self._on_event = on_event
@@ -67,10 +71,19 @@ class Link:
 
     # -- calls
 
-    async def authenticate(self) -> None:
-        """Go through the daemon's authentication. Raises AuthFailed where it asks for what is not known here."""
+    async def authenticate(self, ask: Ask | None = None) -> None:
+        """Go through the daemon's authentication; ``ask`` is asked for a name and a password that are written nowhere.
+        Raises AuthFailed where it wants what is not known here."""
         (kind, *_) = (await self.call("auth_list")).types or [AUTH_NONE]
         if kind == AUTH_NONE or (kind == AUTH_POLKIT and (await self.call("auth_polkit")).complete == 1):
+            return
+        if kind == AUTH_SASL:
+            from guesthouse.client.sasl import MECHANISM, Login
+
+            login = Login(self._channel.target, (await self.call("auth_sasl_init")).mechlist, ask)
+            answer = await self.call("auth_sasl_start", mech=MECHANISM, nil=0, data=login.first())
+            while (data := login.answer(answer.complete, answer.data)) is not None:
+                answer = await self.call("auth_sasl_step", nil=0 if data else 1, data=data)
             return
         raise AuthFailed(f"unsupported authentication type {kind}")
 
@@ -140,12 +153,16 @@ class Link:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 count = len(content) // 4
                 fds.extend(struct.unpack(f"{count}i", content[: 4 * count]))
-        if not data:
-            self.lose("client socket is closed")
-            return
+        ended = not data
         self._heard = time.monotonic()
         self._pings = 0
         try:
+            if self._tunnel is not None and data:
+                data, ended = self._tunnel.open(data)
+                self._transmit(self._tunnel.output())
+            if ended and not data:
+                self.lose(self._channel.last_words(_WORDS_TIMEOUT) or "client socket is closed")
+                return
             for event in self._machine.feed(data, fds):
                 self._take(event)
         except RPCError as error:
@@ -190,7 +207,18 @@ class Link:
     def send(self, data: bytes) -> None:
         """Send ``data`` now as far as the daemon takes it, the rest when it does."""
         self.check()
+        if self._tunnel is not None:
+            try:
+                data = self._tunnel.seal(data)
+            except RPCError as error:
+                self.lose(str(error))
+                self.check()
+        self._transmit(data)
+
+    def _transmit(self, data: bytes) -> None:
         view = memoryview(data)
+        if not view:
+            return
         if not self._out:
             try:
                 view = view[self._sock.send(view) :]
@@ -297,7 +325,9 @@ class Link:
             self._timer.cancel()
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
-        self._sock.close()
+        self._channel.sock.close()
+        if self._channel.program is not None:  # it may take its time to end
+            self._loop.run_in_executor(None, self._channel.close)
         _close_all(self._machine.leftovers())
         self._out.clear()
         self._backlog = 0

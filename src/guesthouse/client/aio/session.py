@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from guesthouse.client.aio.link import Link, Waiter, wake
 from guesthouse.client.aio.stream import Stream
-from guesthouse.client.link import Callbacks, ConnectionLost, EventCallback
+from guesthouse.client.link import Ask, Callbacks, ConnectionLost, EventCallback
 from guesthouse.errors import Domain, OperationFailed
 from guesthouse.wire import connection as wire
+
+if TYPE_CHECKING:
+    from guesthouse.client.transport import Channel
 
 _EVENTS_MAX = 10_000
 _LEAVE_TIMEOUT = 5.0
@@ -20,8 +22,8 @@ _LEAVE_TIMEOUT = 5.0
 class Session:
     """What every connection has, whatever is asked over it: calls by name, streams, events, an end."""
 
-    def __init__(self, sock: socket.socket, uri: str) -> None:
-        self._link = Link(sock, self._event)
+    def __init__(self, channel: Channel, uri: str) -> None:
+        self._link = Link(channel, self._event)
         self._uri = uri
         self._registering = asyncio.Lock()
         self.callbacks = Callbacks()
@@ -50,9 +52,11 @@ class Session:
         finally:
             self._link.close()
 
-    async def open(self, name: str, flags: int, keepalive_interval: float, keepalive_count: int) -> None:
+    async def open(
+        self, name: str, flags: int, keepalive_interval: float, keepalive_count: int, ask: Ask | None = None
+    ) -> None:
         """Authenticate and open the daemon's driver ``name``; keepalive where the interval is not 0."""
-        await self._link.authenticate()
+        await self._link.authenticate(ask)
         if keepalive_interval > 0:
             await self._link.start_keepalive(keepalive_interval, keepalive_count)
         await self._link.call("connect_open", name=name, flags=flags)

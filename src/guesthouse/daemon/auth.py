@@ -1,0 +1,199 @@
+"""Who a client is, and what it may do: the rows ``[[access]]`` of the configuration. Fails closed.
+
+Without rows everybody who gets in may do all that the socket allows, as with libvirt. With rows a client may do what
+the rows that name it say, together, and nothing else. Root and the daemon's own user on a Unix socket are held to no
+row: what the daemon guards is theirs anyway.
+"""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from guesthouse.errors import AccessDenied
+from guesthouse.wire import permissions
+from guesthouse.wire.procedures import Procedure
+
+_log = logging.getLogger(__name__)
+
+_SO_PEERGROUPS = 59
+_GROUPS_MAX = 65536  # what Linux lets a process have
+
+
+@dataclass
+class Identity:
+    """Who is on the other side, as far as it is proven: by the kernel (a Unix socket; -1: unknown), by a certificate
+    (its distinguished name), by SASL."""
+
+    uid: int = -1
+    gid: int = -1
+    pid: int = -1
+    groups: frozenset[int] = field(default=frozenset())
+    address: str = ""
+    certificate: str = ""
+    sasl: str = ""
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> Identity:
+        """Of the peer of an accepted socket."""
+        if sock.family != socket.AF_UNIX:
+            try:
+                host, port = sock.getpeername()[:2]
+            except OSError:  # gone already
+                return cls(address="?")
+            return cls(address=f"{host}:{port}")
+        pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return cls(uid, gid, pid, _groups(sock) | {gid})
+
+    def __str__(self) -> str:
+        """For the log; what a client could choose is quoted."""
+        words = [f"pid {self.pid}", f"uid {self.uid}"] if self.pid != -1 else []
+        words += [f"from {self.address}"] if self.address else []
+        words += [f"certificate {self.certificate!r}"] if self.certificate else []
+        words += [f"SASL user {self.sasl!r}"] if self.sasl else []
+        return ", ".join(words)
+
+
+def _groups(sock: socket.socket) -> frozenset[int]:
+    """All groups that the peer had when it connected; none where the kernel does not say."""
+    size = 4 * 64
+    while size <= 4 * _GROUPS_MAX:
+        try:
+            found = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size)
+        except OSError as error:
+            if error.errno != 34:  # ERANGE: there are more
+                return frozenset()
+            size *= 4
+            continue
+        return frozenset(struct.unpack(f"{len(found) // 4}I", found))
+    return frozenset()
+
+
+class Rules:
+    """The rows of the configuration, made ready."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Raises ValueError with what is wrong with which row."""
+        self._rows = [_row(number, row) for number, row in enumerate(rows, 1)]
+
+    def granted(self, identity: Identity) -> frozenset[str] | None:
+        """The permissions of ``identity``; None: all."""
+        if not self._rows or identity.uid in (0, os.geteuid()):
+            return None
+        found = [allowed for matches, allowed in self._rows if any(match(identity) for match in matches)]
+        return frozenset().union(*found)
+
+
+_Row = tuple[list[Callable[[Identity], bool]], frozenset[str]]
+
+
+def _row(number: int, row: Mapping[str, Any]) -> _Row:
+    where = f"[[access]] row {number}"
+    if not isinstance(row, Mapping) or set(row) != {"who", "may"}:
+        raise ValueError(f"{where} needs the keys 'who' and 'may', and has no others")
+    who, may = (_texts(where, key, row[key]) for key in ("who", "may"))
+    allowed: set[str] = set()
+    for pattern in may:
+        found = [name for name in permissions.every_permission() if fnmatchcase(name, pattern.replace("-", "_"))]
+        if not found:
+            raise ValueError(f"{where}: there is no permission '{pattern}'")
+        allowed.update(found)
+    return [_matcher(where, text) for text in who], frozenset(allowed)
+
+
+def _texts(where: str, key: str, value: Any) -> list[str]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f"{where}: '{key}' is {value!r}, expected a text or a list of texts")
+    return texts
+
+
+def _matcher(where: str, text: str) -> Callable[[Identity], bool]:
+    kind, _, name = text.partition(":")
+    if text == "everybody":
+        return lambda _: True
+    if not name:
+        kind = ""
+    if kind == "user":
+        uid = _number(where, text, name, lambda: pwd.getpwnam(name).pw_uid)
+        return lambda identity: uid is not None and identity.uid == uid
+    if kind == "group":
+        gid = _number(where, text, name, lambda: grp.getgrnam(name).gr_gid)
+        return lambda identity: gid is not None and gid in identity.groups
+    if kind == "sasl":
+        return lambda identity: bool(identity.sasl) and fnmatchcase(identity.sasl, name)
+    if kind == "cert":
+        return lambda identity: bool(identity.certificate) and fnmatchcase(identity.certificate, name)
+    raise ValueError(f"{where}: who is '{text}'? expected user:, group:, sasl: or cert: and a name, or everybody")
+
+
+def _number(where: str, text: str, name: str, lookup: Callable[[], int]) -> int | None:
+    """The id of a user or group; None, for nobody, where there is none (a directory may be down at the moment)."""
+    if name.isdecimal():
+        return int(name)
+    try:
+        return lookup()
+    except KeyError:
+        _log.warning("%s: there is no %s: nobody is meant by it", where, text)
+        return None
+
+
+def check(row: Procedure, args: Mapping[str, Any], granted: frozenset[str] | None, identity: Identity) -> None:
+    """Let a call pass, or raise AccessDenied and write it to the log."""
+    if granted is None:
+        return
+    needs = permissions.needs(row)
+    if needs is None:
+        refuse(row, "what nobody may", identity)
+        return
+    for need in needs:
+        if need.permission not in granted and need.applies(args):
+            refuse(row, need.permission, identity)
+
+
+def refuse(row: Procedure, permission: str, identity: Identity) -> None:
+    """Write down and raise that ``identity`` may not call ``row``."""
+    _log.warning("access denied: %s needs %s: %s", row.name, permission, identity)
+    raise AccessDenied(f"'{_driver(row.name)}' denied access")
+
+
+def shown(row: Procedure, value: Any, granted: frozenset[str] | None) -> Any:
+    """Of ``value``, what ``row`` gives, what may be seen: of a listing all or nothing (or its count, 0)."""
+    if granted is None:
+        return value
+    permission = permissions.shown_by(row)
+    if not permission or permission in granted:
+        return value
+    return 0 if isinstance(value, int) else []
+
+
+# libvirt's names of the parts that say no; what is none of them belongs to the hypervisor
+_DRIVERS = (
+    ("nwfilter", "nwfilter"),
+    ("network", "network"),
+    ("storage", "storage"),
+    ("node_device", "nodedev"),
+    ("node_list_devices", "nodedev"),
+    ("node_num_of_devices", "nodedev"),
+    ("interface", "interface"),
+    ("secret", "secret"),
+)
+
+
+def _driver(procedure: str) -> str:
+    if procedure.startswith("domain"):
+        return "QEMU"
+    return next((driver for word, driver in _DRIVERS if word in procedure), "QEMU")
+
+
+def allowed_name(patterns: Sequence[str], name: str) -> bool:
+    """Whether a certificate's name is in the list; without one every certificate that is verified is."""
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)

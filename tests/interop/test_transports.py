@@ -1,0 +1,397 @@
+"""Ways in: TLS, SASL, SSH, programs, rules. C virsh and ours against our daemon, ours against C libvirtd.
+
+What is let in is the smaller part: each wall is tried by those whom it has to stop.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import namespaces
+from support.guesthoused import BIN, Guesthoused
+from support.pki import Authority
+
+C_VIRSH = "/usr/bin/virsh"
+OURS = str(BIN / "virsh")
+BOTH = pytest.mark.parametrize("virsh", [C_VIRSH, OURS], ids=["C", "ours"])
+
+CONFIG = """\
+listen_tls = "127.0.0.1:16514"
+listen_tcp = "127.0.0.1:16509"
+auth_unix_ro = "sasl"
+tls_ca = "{pki}/cacert.pem"
+tls_cert = "{pki}/server.pem"
+tls_key = "{pki}/server.key"
+tls_allowed = ["C=GB,O=Test,CN=*"]
+socket_mode = "0777"
+keepalive_interval = 1
+
+[[access]]
+who = "cert:*,CN=alice"
+may = "*"
+
+[[access]]
+who = "cert:*,CN=bob"
+may = ["connect:getattr", "connect:read", "connect:search-domains", "domain:getattr"]
+
+[[access]]
+who = "sasl:carol"
+may = ["connect:*", "*:read", "*:getattr"]
+
+[[access]]
+who = ["user:daemon", "group:4712"]
+may = ["connect:*", "domain:getattr", "domain:read", "domain:start", "network:getattr"]
+"""
+
+DOMAIN = """\
+<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><os><type arch='x86_64'>hvm</type></os></domain>
+"""
+
+
+class Site:
+    """Our daemon with every door, and certificates of every kind."""
+
+    def __init__(self, root: Path) -> None:
+        self.pki = Authority(root / "pki")
+        self.pki.issue("server", "/CN=far", usage="serverAuth", alt="DNS:localhost,IP:127.0.0.1")
+        self.other = Authority(root / "other", "Other CA")
+        self.clients = {
+            "alice": self.pki.client("alice", "/C=GB/O=Test/CN=alice"),
+            "bob": self.pki.client("bob", "/C=GB/O=Test/CN=bob"),
+            "stranger": self.pki.client("stranger", "/C=GB/O=Test/CN=stranger"),
+            "elsewhere": self.pki.client("elsewhere", "/C=GB/O=Else/CN=alice"),
+            "forged": self.other.client("forged", "/C=GB/O=Test/CN=alice", ca=self.pki.ca),
+            "old": self.pki.client("old", "/C=GB/O=Test/CN=alice", days=-1),
+            "distrustful": self.pki.client("distrustful", "/C=GB/O=Test/CN=alice", ca=self.other.ca),
+        }
+        bare = self.clients["none"] = self.pki.folder / "none.pki"
+        bare.mkdir()
+        (bare / "cacert.pem").write_bytes(self.pki.ca.read_bytes())
+        self.root = root / "d"
+        (self.root / "etc").mkdir(parents=True)
+        self.config = self.root / "etc/guesthoused.toml"
+        self.config.write_text(CONFIG.format(pki=self.pki.folder))
+        for name in ("carol", "dave"):
+            subprocess.run(
+                [BIN / "guesthoused", "--root", self.root, "--passwd", name], input=b"open sesame\n", check=True
+            )
+        self.daemon = Guesthoused(self.root)
+
+    def log(self) -> str:
+        return (self.root / "log/guesthoused.log").read_text()
+
+    def virsh(
+        self, virsh: str, uri: str, *args: str, env: dict[str, str] | None = None, stdin: str = "", user: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        argv = [virsh, "-c", uri, *args]
+        if user:
+            argv = ["setpriv", *shlex.split(user), *argv]
+        return subprocess.run(
+            self.daemon.ns.command(argv),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            input=stdin,
+            env={**os.environ, **(env or {})},
+        )
+
+    def tls(
+        self, virsh: str, client: str, *args: str, host: str = "localhost", more: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        return self.virsh(virsh, f"qemu+tls://{host}/system?pkipath={self.clients[client]}{more}", *args)
+
+    def reload(self, text: str) -> None:
+        before = self.log().count("again")
+        self.config.write_text(text)
+        os.kill(self.daemon.pid, signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while self.log().count("again") == before:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    root = namespaces.reachable(tmp_path_factory.mktemp("ways"))
+    made = Site(root)
+    try:
+        file = root / "guest.xml"
+        file.write_text(DOMAIN)
+        assert made.daemon.run("define", str(file)).returncode == 0
+        yield made
+    finally:
+        made.daemon.close()
+
+
+# -- TLS
+
+
+@BOTH
+def test_tls_lets_in_who_is_known(site: Site, virsh: str) -> None:
+    done = site.tls(virsh, "alice", "list", "--all", "--name")
+    assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
+    assert site.tls(virsh, "alice", "uri", host="127.0.0.1").returncode == 0
+    assert "<name>guest</name>" in site.tls(virsh, "alice", "dumpxml", "guest").stdout
+    # a large answer comes in many records
+    big = site.tls(virsh, "alice", "capabilities")
+    assert big.stdout == site.daemon.run("capabilities").stdout
+    # and a stream goes both ways
+    volume = site.root / "data"
+    volume.write_bytes(os.urandom(3_000_000))
+    pool = [
+        ["pool-define-as", "p", "dir", "--target", str(site.root / "pool")],
+        ["pool-build", "p"],
+        ["pool-start", "p"],
+    ]
+    for words in [
+        *pool,
+        ["vol-create-as", "p", "v", "3000000"],
+        ["vol-upload", "v", str(volume), "p"],
+        ["vol-download", "v", f"{volume}.back", "p"],
+    ]:
+        done = site.tls(virsh, "alice", *words)
+        assert done.returncode == 0, (words, done.stderr)
+    assert Path(f"{volume}.back").read_bytes() == volume.read_bytes()
+    for words in (["vol-delete", "v", "p"], ["pool-destroy", "p"], ["pool-undefine", "p"]):
+        assert site.tls(virsh, "alice", *words).returncode == 0
+
+
+@BOTH
+@pytest.mark.parametrize("client", ["none", "forged", "old", "elsewhere", "distrustful"])
+def test_tls_keeps_out(site: Site, virsh: str, client: str) -> None:
+    before = len(site.log())
+    # C virsh looks at its own certificates first; here the daemon has to
+    done = site.tls(virsh, client, "list", more="&no_sanity=1" if virsh == C_VIRSH else "")
+    assert done.returncode == 1 and "failed to connect to the hypervisor" in done.stderr and not done.stdout.strip()
+    said = {
+        "none": "did not return a certificate",
+        "forged": "unable to get local issuer certificate",
+        "old": "certificate has expired",
+        "elsewhere": "name is not in tls_allowed",
+        "distrustful": "TLS handshake failed",
+    }[client]
+    if client == "distrustful" and virsh == C_VIRSH:  # it looks at the daemon's certificate after the handshake
+        return
+    assert said in site.log()[before:], site.log()[before:]
+    if client == "elsewhere":
+        assert "certificate 'C=GB,O=Else,CN=alice'" in site.log()[before:]
+
+
+@BOTH
+def test_tls_the_name_of_the_host_counts(site: Site, virsh: str) -> None:
+    assert site.tls(virsh, "alice", "uri", host="127.0.0.2").returncode == 1
+    assert site.tls(virsh, "alice", "uri", host="ip6-localhost").returncode == 1
+
+
+def test_tls_no_verify_is_the_clients_own_choice(site: Site) -> None:
+    done = site.tls(OURS, "distrustful", "uri")
+    assert (done.returncode == 1 and "self" in done.stderr) or "certificate" in done.stderr
+    assert site.tls(OURS, "distrustful", "uri", more="&no_verify=1").returncode == 0
+    assert site.tls(OURS, "forged", "uri", more="&no_verify=1").returncode == 1
+    missing = site.virsh(OURS, "qemu+tls://localhost/system?pkipath=/absent", "uri")
+    assert missing.stderr == site.virsh(C_VIRSH, "qemu+tls://localhost/system?pkipath=/absent", "uri").stderr
+
+
+@BOTH
+def test_tls_rules_by_certificate(site: Site, virsh: str) -> None:
+    assert site.tls(virsh, "bob", "list", "--all", "--name").stdout.split() == ["guest"]
+    assert site.tls(virsh, "bob", "capabilities").returncode == 0
+    for words in (
+        ["start", "guest"],
+        ["dumpxml", "guest"],
+        ["undefine", "guest"],
+        ["net-list"],
+        ["pool-list"],
+        ["nodecpumap"],
+    ):
+        done = site.tls(virsh, "bob", *words)
+        if words == ["nodecpumap"]:
+            assert done.returncode == 0
+            continue
+        assert done.returncode == 1 and "denied access" in done.stderr, (words, done.stderr)
+    before = len(site.log())
+    done = site.tls(virsh, "stranger", "list")
+    assert done.returncode == 1 and "error: access denied: 'QEMU' denied access" in done.stderr
+    assert "connect_open needs connect:getattr: from 127.0.0.1:" in site.log()[before:]
+    assert "certificate 'C=GB,O=Test,CN=stranger'" in site.log()[before:]
+
+
+def test_tls_before_the_handshake_nothing_is_said(site: Site) -> None:
+    """Plain protocol on the TLS port, TLS on the plain one, and half a handshake that never goes on."""
+    code = """if True:
+        import socket, ssl, struct, sys
+        call = struct.pack(">IIIiIIi", 28, 0x20008086, 1, 66, 0, 0, 0)
+        s = socket.create_connection(("127.0.0.1", 16514)); s.settimeout(5); s.sendall(call)
+        said = s.recv(100); assert not said or said[0] == 21, said  # a TLS alert
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        try:
+            t = context.wrap_socket(socket.create_connection(("127.0.0.1", 16514)))
+            t.settimeout(5); t.sendall(call)
+            said = t.recv(100)  # TLS 1.3: the client learns late that it was not let in
+        except (ssl.SSLError, ConnectionError):
+            said = b""
+        assert said == b"", said
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); old.check_hostname = False; old.verify_mode = ssl.CERT_NONE
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        try:
+            old.wrap_socket(socket.create_connection(("127.0.0.1", 16514)))
+            sys.exit("TLS 1.1 was taken")
+        except (ssl.SSLError, ConnectionError):
+            pass"""
+    done = subprocess.run(
+        site.daemon.ns.command([sys.executable, "-W", "ignore", "-c", code]), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_tls_from_asyncio(site: Site) -> None:
+    code = f"""if True:
+        import asyncio
+        from guesthouse.client import aio
+        async def work():
+            async with aio.connect("qemu+tls://localhost/system?pkipath={site.clients["alice"]}", keepalive_interval=0.2) as conn:
+                texts = await asyncio.gather(*[conn.get_capabilities() for _ in range(20)])
+                assert len(set(texts)) == 1
+                await asyncio.sleep(0.5)
+                print((await conn.list_all_domains())[0].name)
+            async with aio.connect("qemu+tcp://localhost/system", ask=lambda kind, prompt: {{"name": "carol", "password": "open sesame"}}[kind]) as conn:
+                print((await conn.list_all_domains())[0].name)
+        asyncio.run(work())"""
+    done = subprocess.run(
+        site.daemon.ns.command([sys.executable, "-c", code]), capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "guest\nguest\n", done.stderr
+
+
+# -- SASL
+
+
+def auth_file(folder: Path, name: str, password: str) -> Path:
+    file = folder / f"auth-{name}-{password.replace(' ', '')}.conf"
+    file.write_text(f"[credentials-x]\nauthname={name}\npassword={password}\n[auth-libvirt-default]\ncredentials=x\n")
+    return file
+
+
+@BOTH
+def test_sasl_on_the_unix_socket(site: Site, virsh: str, tmp_path: Path) -> None:
+    uri = f"qemu+unix:///system?socket={site.root}/run/libvirt-sock-ro"
+    good = {"LIBVIRT_AUTH_FILE": str(auth_file(tmp_path, "carol", "open sesame"))}
+    done = site.virsh(virsh, uri, "-r", "list", "--all", "--name", env=good)
+    assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
+    done = site.virsh(virsh, uri, "-r", "start", "guest", env=good)
+    assert done.returncode == 1 and "read only access prevents" in done.stderr
+    for name, password in (("carol", "wrong"), ("nobody", "open sesame"), ("carol", "open sesame ")):
+        bad = {"LIBVIRT_AUTH_FILE": str(auth_file(tmp_path, name, password))}
+        if password.endswith(" "):
+            Path(bad["LIBVIRT_AUTH_FILE"]).write_text("")
+        before = len(site.log())
+        done = site.virsh(virsh, uri, "-r", "list", env=bad, stdin="carol\nclose sesame\n")
+        assert done.returncode == 1 and "authentication failed" in done.stderr, done.stderr
+        assert "authentication failed: pid" in site.log()[before:]
+
+
+def test_sasl_over_tcp(site: Site, tmp_path: Path) -> None:
+    uri = "qemu+tcp://localhost/system"
+    good = auth_file(tmp_path, "carol", "open sesame")
+    done = site.virsh(OURS, f"{uri}?authfile={good}", "list", "--all", "--name")
+    assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
+    # asked for; the name may be in the URI
+    done = site.virsh(OURS, uri, "uri", stdin="carol\nopen sesame\n")
+    assert "Please enter your authentication name:Please enter your password:" in done.stdout and done.returncode == 0
+    done = site.virsh(OURS, "qemu+tcp://carol@localhost/system", "uri", stdin="open sesame\n")
+    assert done.returncode == 0 and done.stdout.startswith("Please enter your password:")
+    for stdin, error in (
+        ("carol\nx\n", "authentication failed: authentication failed"),
+        ("", "no name and password for 'localhost'"),
+    ):
+        done = site.virsh(OURS, uri, "list", stdin=stdin)
+        assert done.returncode == 1 and error in done.stderr, done.stderr
+    # a user that no row names does not get far; one that is named may do what that says
+    dave = auth_file(tmp_path, "dave", "open sesame")
+    assert "access denied: 'QEMU' denied access" in site.virsh(OURS, f"{uri}?authfile={dave}", "list").stderr
+    for words in (
+        ["start", "guest"],
+        ["undefine", "guest"],
+        ["net-create", "/dev/null"],
+        ["dumpxml", "--security-info", "guest"],
+    ):
+        done = site.virsh(OURS, f"{uri}?authfile={good}", *words)
+        assert done.returncode == 1, words
+        assert "denied access" in done.stderr or words[0] == "net-create", (words, done.stderr)
+    # C virsh wants encryption, which SCRAM has not: it does not even begin
+    refused = site.virsh(C_VIRSH, f"{uri}?authfile={good}", "list")
+    assert refused.returncode == 1 and "SASL" in refused.stderr
+    done = site.virsh(OURS, f"{uri}?authfile=/absent", "list")
+    assert done.returncode == 1 and "cannot read '/absent'" in done.stderr
+
+
+def test_passwords_are_kept_out_of_everything(site: Site) -> None:
+    for file in [site.root / "etc/sasl.passwd", site.root / "log/guesthoused.log"]:
+        assert "sesame" not in file.read_text()
+    assert (site.root / "etc/sasl.passwd").stat().st_mode & 0o777 == 0o600
+    done = subprocess.run([BIN / "guesthoused", "--root", site.root, "--passwd-remove", "nobody"], capture_output=True)
+    assert done.returncode == 1 and b"there is no SASL user 'nobody'" in done.stderr
+
+
+# -- rules for the users of this host
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "user", ["--reuid=daemon --regid=4711 --clear-groups", "--reuid=4711 --regid=4711 --groups=4712"]
+)
+def test_rules_by_user_and_by_group(site: Site, virsh: str, user: str) -> None:
+    site.root.chmod(0o755)
+    uri = site.daemon.uri
+    env = {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "XDG_CONFIG_HOME": "/nonexistent"}
+    if (
+        virsh == OURS
+        and subprocess.run(["setpriv", *shlex.split(user), OURS, "--version"], capture_output=True).returncode
+    ):
+        pytest.skip("other users may not enter this checkout")
+    done = site.virsh(virsh, uri, "list", "--all", "--name", user=user, env=env)
+    assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
+    # networks may be searched; the list shows those that may be seen; pools may not be seen
+    assert "default" not in site.virsh(virsh, uri, "pool-list", "--all", user=user, env=env).stdout
+    assert site.virsh(virsh, uri, "dumpxml", "guest", user=user, env=env).returncode == 0
+    for words in (
+        ["undefine", "guest"],
+        ["dumpxml", "--security-info", "guest"],
+        ["desc", "guest", "x"],
+        ["destroy", "guest"],
+    ):
+        done = site.virsh(virsh, uri, *words, user=user, env=env)
+        assert done.returncode == 1 and "denied access" in done.stderr, (words, done.stderr)
+    outsider = site.virsh(virsh, uri, "list", user="--reuid=4711 --regid=4711 --clear-groups", env=env)
+    assert outsider.returncode == 1 and "access denied" in outsider.stderr, outsider.stderr
+
+
+def test_rules_are_read_again_and_a_wrong_file_changes_nothing(site: Site) -> None:
+    text = site.config.read_text()
+    try:
+        site.reload(text.replace("CN=bob", "CN=nobody"))
+        assert "denied access" in site.tls(C_VIRSH, "bob", "list").stderr
+        site.config.write_text(text.replace('may = "*"', 'may = "domain:fly"'))
+        os.kill(site.daemon.pid, signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while "there is no permission 'domain:fly'" not in site.log():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert site.tls(C_VIRSH, "alice", "list").returncode == 0
+        assert "denied access" in site.tls(C_VIRSH, "bob", "list").stderr
+        # a certificate that is not let in any more
+        site.reload(text.replace('tls_allowed = ["C=GB,O=Test,CN=*"]', 'tls_allowed = ["C=GB,O=Test,CN=bob"]'))
+        assert site.tls(C_VIRSH, "alice", "list").returncode == 1 and site.tls(C_VIRSH, "bob", "list").returncode == 0
+    finally:
+        site.reload(text)
+    assert site.tls(C_VIRSH, "alice", "list").returncode == 0
