@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import subprocess
@@ -12,12 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.errors import ConfigUnsupported, InternalError, OperationTimeout
 from guesthouse.host import cpu
 from guesthouse.host.cpu import CpuModel
 from guesthouse.model.defaults import GuestDefaults
 from guesthouse.qemu import process
 from guesthouse.qemu.monitor import Monitor, MonitorError
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 4
 # libvirt's names of the targets that QEMU calls otherwise
@@ -123,7 +126,11 @@ async def probe(binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilitie
             return _restored(saved["value"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = await _ask(binary, accel)
+    try:
+        found = await _ask(binary, accel)
+    except OperationTimeout as error:  # seen on hosts that were out of breath: nothing is lost by asking again
+        _log.warning("QEMU binary '%s' did not answer its probe (%s): asking again", binary, error)
+        found = await _ask(binary, accel)
     if accel != "tcg":
         # KVM gives every model the host's vendor; whose processor a model is, the emulator knows
         vendors = {model.name: model.vendor for model in (await probe(binary, cache)).cpus if model.name != "max"}
