@@ -18,6 +18,7 @@ import pytest
 
 from support import namespaces
 from support.guesthoused import BIN, Guesthoused
+from support.libvirtd import Libvirtd
 from support.pki import Authority
 
 C_VIRSH = "/usr/bin/virsh"
@@ -395,3 +396,218 @@ def test_rules_are_read_again_and_a_wrong_file_changes_nothing(site: Site) -> No
     finally:
         site.reload(text)
     assert site.tls(C_VIRSH, "alice", "list").returncode == 0
+
+
+# -- our client against C libvirtd
+
+
+LIBVIRTD_CONF = """\
+listen_tls = 1
+listen_tcp = 1
+listen_addr = "127.0.0.1"
+auth_unix_ro = "sasl"
+auth_tcp = "none"
+auth_tls = "{auth}"
+ca_file = "{pki}/cacert.pem"
+cert_file = "{pki}/server.pem"
+key_file = "{pki}/server.key"
+tls_allowed_dn_list = ["C=GB,O=Test,CN=alice"]
+"""
+
+
+@pytest.mark.parametrize("auth", ["none", "sasl"])
+def test_into_c_libvirtd(site: Site, tmp_path: Path, auth: str) -> None:
+    folder = namespaces.reachable(tmp_path)
+    (folder / "sasl").mkdir()
+    database = folder / "sasl/libvirt.db"
+    (folder / "sasl/libvirt.conf").write_text(f"mech_list: scram-sha-256\nsasldb_path: {database}\n")
+    subprocess.run(["saslpasswd2", "-p", "-a", "libvirt", "-f", database, "carol"], input=b"open sesame", check=True)
+    conf = LIBVIRTD_CONF.format(pki=site.pki.folder, auth=auth)
+    mount = f"mkdir -p /etc/sasl2; mount --bind {folder}/sasl /etc/sasl2\n"
+    daemon = Libvirtd(folder / "d", conf=conf, listen=True, prepare=mount)
+    try:
+
+        def run(uri: str, *words: str, virsh: str = OURS, stdin: str = "") -> subprocess.CompletedProcess[str]:
+            argv = daemon.ns.command([virsh, "-c", uri, *words])
+            return subprocess.run(argv, capture_output=True, text=True, timeout=60, input=stdin)
+
+        good, bad = auth_file(folder, "carol", "open sesame"), auth_file(folder, "carol", "wrong")
+        for client, works in (
+            ("alice", True),
+            ("bob", False),
+            ("none", False),
+            ("forged", False),
+            ("distrustful", False),
+        ):
+            uri = f"qemu+tls://localhost/system?pkipath={site.clients[client]}&authfile={good}"
+            done = run(uri, "version")
+            assert done.returncode == (0 if works else 1), (client, done.stderr)
+            if works:
+                assert done.stdout == run(uri, "version", virsh=C_VIRSH).stdout
+            else:
+                assert "failed to connect to the hypervisor" in done.stderr
+        uri = f"qemu+tls://localhost/system?pkipath={site.clients['alice']}&authfile="
+        if auth == "sasl":
+            wrong = run(f"{uri}{bad}", "version")
+            assert wrong.returncode == 1 and "error: authentication failed: authentication failed" in wrong.stderr
+            assert run(f"{uri}{good}&auth=sasl.scram-sha-256", "version").returncode == 0
+            other = run(f"{uri}{good}&auth=polkit", "version")
+            assert "authentication failed: requested authentication type polkit rejected" in other.stderr
+            return
+        assert run("qemu+tcp://localhost/system", "version").returncode == 0
+        readonly = f"qemu+unix:///system?socket={daemon.root}/run/libvirt-sock-ro&authfile="
+        assert run(f"{readonly}{good}", "-r", "version").returncode == 0
+        assert run(f"{readonly}{bad}", "-r", "version").returncode == 1
+        asked = run(readonly.removesuffix("&authfile="), "-r", "version", stdin="carol\nopen sesame\n")
+        assert asked.returncode == 0, asked.stderr
+    finally:
+        daemon.close()
+
+
+# -- programs and SSH
+
+
+def test_ext_and_a_program_in_the_place_of_ssh(site: Site, tmp_path: Path) -> None:
+    """The command that ssh gets is run here by a shell, as the far side would."""
+    far = tmp_path / "far"
+    far.write_text(
+        f'#!/bin/sh\nfor word; do printf "%s\\n" "$word" >>{tmp_path}/words; done\nfor last; do :; done\nPATH={BIN}:$PATH exec sh -c "$last"\n'
+    )
+    far.chmod(0o755)
+    sock = f"{site.root}/run/libvirt-sock"
+    direct = tmp_path / "direct"
+    direct.write_text(f"#!/bin/sh\nexec {BIN}/virt-ssh-helper 'qemu+unix:///system?socket={sock}'\n")
+    direct.chmod(0o755)
+    for virsh in (OURS, C_VIRSH):
+        done = site.virsh(virsh, f"qemu+ext:///system?command={direct}", "list", "--all", "--name")
+        assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
+    # this daemon's socket is not where a helper looks by itself, so it is put there, in the daemon's namespaces
+    run = "mkdir -p /run/libvirt && mount -t tmpfs tmpfs /run/libvirt"
+    site.daemon.ns.run("sh", "-c", f"{run} && ln -s {sock} {sock}-ro /run/libvirt/")
+    netcat = tmp_path / "nc"
+    netcat.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "if '-U' not in sys.argv: sys.exit('nc: option requires an argument')\n"
+        f"assert sys.argv[1] == '-q0'\n"
+        "from guesthouse.cli.ssh_helper import main\nsys.exit(main([f'qemu+unix:///system?socket={sys.argv[-1]}']))\n"
+    )
+    netcat.chmod(0o755)
+    for virsh in (OURS, C_VIRSH):
+        for more in (
+            "",
+            "&proxy=native",
+            f"&proxy=netcat&netcat={netcat}",
+            f"&netcat={netcat}&socket={sock}&proxy=netcat",
+            "&mode=legacy" if virsh == OURS else "",
+        ):
+            done = site.virsh(
+                virsh,
+                f"qemu+ssh://me@far:2222/system?command={far}&keyfile=/k&no_verify=1&no_tty=1{more}",
+                "list",
+                "--all",
+                "--name",
+            )
+            assert (done.returncode, done.stdout.split()) == (0, ["guest"]), (virsh, more, done.stderr)
+    done = site.virsh(
+        OURS, f"qemu+ssh://far/system?command={far}", "-r", "undefine", "guest", stdin="carol\nopen sesame\n"
+    )
+    assert done.returncode == 1 and "read only access prevents" in done.stderr
+    (tmp_path / "words").unlink()
+    words = []
+    for virsh in (OURS, C_VIRSH):
+        uri = f"qemu+ssh://me@far:2222/system?command={far}&keyfile=/k&no_verify=1&no_tty=1&proxy=native"
+        assert site.virsh(virsh, uri, "uri").returncode == 0
+        words.append((tmp_path / "words").read_text().splitlines()[:-1])
+        (tmp_path / "words").unlink()
+    assert sorted(words[0]) == sorted(words[1]) and words[0][-4:] == ["-e", "none", "--", "far"]
+
+
+def test_what_a_program_says_when_it_fails(site: Site, tmp_path: Path) -> None:
+    silent, loud = tmp_path / "silent", tmp_path / "loud"
+    silent.write_text("#!/bin/sh\ncat >/dev/null &\nexit 1\n")
+    loud.write_text("#!/bin/sh\necho no way in >&2\nexit 1\n")
+    for file in (silent, loud):
+        file.chmod(0o755)
+    for uri, error in (
+        (f"qemu+ext:///system?command={loud}", "error: Cannot recv data: no way in: Connection reset by peer"),
+        ("qemu+ext:///system?command=/absent", "error: cannot run '/absent': No such file or directory"),
+        ("qemu+ext:///system", "error: invalid argument: remote_open: for 'ext' transport, command is required"),
+        ("qemu+ssh://h/system?mode=x", "error: invalid argument: Unknown remote mode 'x'"),
+        ("qemu+ssh://h/system?proxy=x", "error: invalid argument: Unknown proxy type 'x'"),
+        ("qemu+libssh://h/system", "error: this function is not supported by the connection driver: libssh transport"),
+        (
+            "qemu+libssh2://h/system",
+            "error: this function is not supported by the connection driver: libssh2 transport",
+        ),
+        (
+            "qemu+smoke://h/system",
+            "remote_open: transport in URL not recognised (should be tls|unix|ssh|ext|tcp|libssh2|",
+        ),
+        ("qemu+tcp://h:x/system", "error: invalid argument: malformed URI"),
+        ("qemu+tls://[::1/system", "error: invalid argument: malformed URI"),
+        ("qemu+tcp://127.0.0.1:1/system", "error: unable to connect to server at '127.0.0.1:1': Connection refused"),
+    ):
+        done = site.virsh(OURS, uri, "list")
+        assert done.returncode == 1 and error in done.stderr, (uri, done.stderr)
+    helper = str(BIN / "virt-ssh-helper")
+    for argv, code in (
+        ([helper], 2),
+        ([helper, "qemu+tcp://localhost/system"], 1),
+        ([helper, "qemu+unix:///system?socket=/absent"], 1),
+    ):
+        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == code and "virt-ssh-helper: " in done.stderr, done
+
+
+def test_ssh_for_real(site: Site, tmp_path: Path) -> None:
+    """A real sshd on loopback in the daemon's namespaces: key accepted, key refused, unknown host refused."""
+    folder = namespaces.reachable(tmp_path)
+    for name in ("host", "good", "bad"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    (folder / "authorized").write_text((folder / "good.pub").read_text())
+    (folder / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:2222\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile none\n"
+        "UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
+        f"SetEnv PATH={BIN}:/usr/bin:/bin\n"
+    )
+    site.daemon.ns.run(
+        "sh", "-c", "mkdir -p /run/sshd; mountpoint -q /run/libvirt || mount --mkdir -t tmpfs tmpfs /run/libvirt"
+    )
+    for name in ("libvirt-sock", "libvirt-sock-ro"):
+        site.daemon.ns.run("ln", "-sf", f"{site.root}/run/{name}", "/run/libvirt/")
+    pid = site.daemon.ns.spawn(["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "sshd_config")], folder / "sshd.log")
+    known, log = folder / "known", folder / "sshd.log"
+    command = folder / "ssh"
+    command.write_text(f'#!/bin/sh\nexec ssh -F none -o UserKnownHostsFile={known} -o IdentitiesOnly=yes "$@"\n')
+    command.chmod(0o755)
+
+    def uri(key: str, more: str = "") -> str:
+        return f"qemu+ssh://root@127.0.0.1:2222/system?command={command}&keyfile={folder}/{key}&no_tty=1{more}"
+
+    try:
+        deadline = time.monotonic() + 10
+        while "listening" not in (log.read_text() if log.exists() else ""):
+            assert namespaces.alive(pid) and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        for virsh in (OURS, C_VIRSH):
+            unknown = site.virsh(virsh, uri("good"), "list")
+            assert unknown.returncode == 1 and "Host key verification failed" in unknown.stderr, unknown.stderr
+            refused = site.virsh(virsh, uri("bad", "&no_verify=1"), "list")
+            assert refused.returncode == 1 and "Permission denied" in refused.stderr, refused.stderr
+            known.unlink()
+        known.write_text("[127.0.0.1]:2222 " + (folder / "host.pub").read_text())
+        for virsh in (OURS, C_VIRSH):
+            done = site.virsh(virsh, uri("good"), "list", "--all", "--name")
+            assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
+            # much both ways
+            assert site.virsh(virsh, uri("good"), "capabilities").stdout == site.daemon.run("capabilities").stdout
+        # nothing stays behind at the far side
+        deadline = time.monotonic() + 10
+        while (
+            "virt-ssh-helper"
+            in subprocess.run(["ps", "-eo", "args", "--ppid", str(pid)], capture_output=True, text=True).stdout
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        namespaces.end(pid)

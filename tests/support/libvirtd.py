@@ -21,8 +21,11 @@ log_level = 4
 class Libvirtd:
     """Runs until :meth:`close`. /dev/kvm is masked: where it only emulates, libvirtd's probing takes a minute."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, conf: str = "", listen: bool = False, prepare: str = "") -> None:
+        """``conf`` is more of libvirtd.conf; with ``listen`` its network sockets open; ``prepare`` is shell text that
+        runs inside first."""
         self.root = root
+        self._listen = ["--listen"] if listen else []
         for name in (
             "etc",
             "lib/images",
@@ -38,7 +41,7 @@ class Libvirtd:
         for pattern in ("qemu/*.xml", "qemu/autostart", "storage/*", "qemu/networks/autostart/*"):
             for path in (root / "etc").glob(pattern):
                 namespaces.remove_tree(path) if path.is_dir() else path.unlink()
-        (root / "etc/libvirtd.conf").write_text(_CONF)
+        (root / "etc/libvirtd.conf").write_text(conf + _CONF)  # what is said first counts
         root.chmod(0o755)
         binds = "".join(
             f"mkdir -p {there}; mount --bind {root}/{here} {there}\n"
@@ -52,7 +55,7 @@ class Libvirtd:
         )
         owner = "chown -R libvirt-qemu:libvirt-qemu /var/lib/libvirt/qemu\n"
         no_bus = f"mkdir -p {root}/nobus; if [ -d /run/dbus ]; then mount --bind {root}/nobus /run/dbus; fi\n"
-        self.ns = namespaces.Namespace(binds + owner + no_bus + namespaces.SYSFS + namespaces.NO_KVM)
+        self.ns = namespaces.Namespace(binds + prepare + owner + no_bus + namespaces.SYSFS + namespaces.NO_KVM)
         self.pids: list[int] = []
         try:
             for daemon, sock in (
@@ -67,7 +70,8 @@ class Libvirtd:
 
     def _start(self, name: str, sock: Path) -> None:
         log = self.root / "log" / f"{name}.out"
-        pid = self.ns.spawn([name, "-p", f"{self.root}/run/{name}.lock"], log)
+        more = self._listen if name == "libvirtd" else []
+        pid = self.ns.spawn([name, "-p", f"{self.root}/run/{name}.lock", *more], log)
         self.pids.append(pid)
         deadline = time.monotonic() + 60
         while not sock.exists():

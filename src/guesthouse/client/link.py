@@ -82,6 +82,8 @@ class Callbacks:
     @staticmethod
     def procedure(scope: str, verb: str) -> str:
         """The procedure that registers or deregisters events of ``scope``."""
+        if scope == "qemu":
+            return f"qemu_connect_domain_monitor_event_{verb}"
         return f"connect_{'domain_event_callback' if scope == 'domain' else f'{scope}_event'}_{verb}_any"
 
     @staticmethod
@@ -167,9 +169,7 @@ class Link:
         except RPCError as error:
             raise self._die(error) from None
         except OSError as error:
-            if words := self._channel.last_words():
-                raise self._die(_cut_off(words)) from None
-            raise self._die(SystemFailure.from_os(error, "Cannot write data", domain=Domain.RPC)) from None
+            raise self._die(self._failed(error, "Cannot write data")) from None
 
     def wait(self, timeout: float | None) -> bool:
         """Take in what arrives within ``timeout`` seconds (None: for ever); whether anything did."""
@@ -188,7 +188,7 @@ class Link:
                 _CHUNK, socket.CMSG_SPACE(4 * wire.FDS_MAX), socket.MSG_CMSG_CLOEXEC
             )
         except OSError as error:
-            raise self._die(SystemFailure.from_os(error, "Cannot read data", domain=Domain.RPC)) from None
+            raise self._die(self._failed(error, "Cannot read data")) from None
         ended = not data
         try:
             if self._tunnel is not None and data:
@@ -198,10 +198,9 @@ class Link:
         except RPCError as error:
             raise self._die(error) from None
         except OSError as error:
-            raise self._die(SystemFailure.from_os(error, "Cannot write data", domain=Domain.RPC)) from None
+            raise self._die(self._failed(error, "Cannot write data")) from None
         if ended and not data:
-            words = self._channel.last_words()
-            raise self._die(_cut_off(words) if words else ConnectionLost("client socket is closed"))
+            raise self._die(self._failed(None, "client socket is closed"))
         fds: list[int] = []
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -223,6 +222,12 @@ class Link:
             elif isinstance(event, wire.KeepAlive) and event.ping:
                 self.send(wire.pong())
 
+    def _failed(self, error: OSError | None, what: str) -> GuesthouseError:
+        """Why the socket is of no more use: the last words of the program behind it, else ``error`` (None: an end)."""
+        if words := self._channel.last_words():
+            return SystemFailure(f"Cannot recv data: {words}: Connection reset by peer", domain=Domain.RPC)
+        return SystemFailure.from_os(error, what, domain=Domain.RPC) if error else ConnectionLost(what)
+
     def _die(self, error: GuesthouseError) -> GuesthouseError:
         self._dead = error
         self._channel.close()
@@ -233,11 +238,6 @@ class Link:
     def close(self) -> None:
         self._dead = self._dead or ConnectionLost("client socket is closed")
         self._channel.close()
-
-
-def _cut_off(words: str) -> SystemFailure:
-    """What is said of a connection that ended with the ``words`` of the program behind it."""
-    return SystemFailure(f"Cannot recv data: {words}: Connection reset by peer", domain=Domain.RPC)
 
 
 class Stream:
