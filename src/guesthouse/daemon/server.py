@@ -103,7 +103,7 @@ class Server:
     def set_rules(self, rules: Rules) -> None:
         """Hold every client to ``rules`` from its next call on."""
         self.rules = rules
-        for client in self._clients:
+        for client in self._clients - self.anonymous:
             client.session.granted = rules.granted(client.identity)
 
     def listen_unix(self, path: Path, *, mode: int, gid: int = -1, readonly: bool = False, auth: str = "none") -> None:
@@ -222,7 +222,8 @@ class Client:
             readonly=entrance.readonly,
             default_uri=server.default_uri,
             event_limit=server.limits.event_backlog,
-            passwords=server.passwords if entrance.auth == "sasl" else None,
+            login=entrance.auth != "none",
+            passwords=server.passwords,
         )
         self._tunnel: tls.Tunnel | None = None
         self._auth_timer: asyncio.TimerHandle | None = None

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 from collections import deque
+from collections.abc import Awaitable
 from inspect import isawaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -31,6 +32,7 @@ _OPEN_READONLY = 1
 # what the daemon answers 1 to: of libvirt's QEMU driver those that hold here (see driver_features in the protocol)
 _FEATURES = frozenset({8, 9, 10, 14, 15, 16})
 _AUTH_NONE, _AUTH_SASL = 0, 1
+_REFUSAL_DELAY = 1.0  # seconds
 _LIFECYCLE = 0
 
 # ids of event registrations count up over the daemon's life, as libvirtd's do
@@ -64,7 +66,7 @@ class Registration(NamedTuple):
 
 class Session:
     """The state of one client. ``services`` are the daemon's; ``readonly`` holds for the socket it came in by.
-    With ``passwords`` it must prove by SASL who it is before it may do anything."""
+    Where ``login`` holds it must prove by SASL, against the file ``passwords``, who it is before it may do anything."""
 
     def __init__(
         self,
@@ -74,12 +76,13 @@ class Session:
         readonly: bool,
         default_uri: str,
         event_limit: int,
+        login: bool = False,
         passwords: Path | None = None,
     ) -> None:
         #: what the rules let it do; None: everything
         self.granted: frozenset[str] | None = frozenset()
         self._passwords = passwords
-        self._authenticated = passwords is None
+        self._authenticated = not login
         self._exchange: Exchange | None = None
         self._services = services
         self._peer = peer
@@ -205,18 +208,24 @@ class Session:
         except AuthFailed:
             raise self._refused() from None
 
-    def auth_sasl_step(self, nil: int, data: bytes) -> tuple[int, int, bytes]:
-        if self._exchange is None:
+    def auth_sasl_step(self, nil: int, data: bytes) -> tuple[int, int, bytes] | Awaitable[Any]:
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
             raise self._refused()
         try:
-            answer = self._exchange.step(data)
+            answer = exchange.step(data)
         except AuthFailed:
-            raise self._refused() from None
-        self._peer.identity.sasl, self._exchange = self._exchange.user, None
+            return self._refuse_late()
+        self._peer.identity.sasl = exchange.user
         self._authenticated = True
         self._peer.proven()
         _log.info("a client has proven who it is: %s", self._peer.identity)
         return 1, 0, answer
+
+    async def _refuse_late(self) -> None:
+        """A wrong password: who tries many shall wait for each."""
+        await asyncio.sleep(_REFUSAL_DELAY)
+        raise self._refused()
 
     def _refused(self) -> AuthFailed:
         """The error for who does not prove who it is; that is logged, and it must connect anew to try again."""

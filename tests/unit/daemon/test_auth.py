@@ -267,11 +267,12 @@ def prove(client: Raw, name: str, password: str) -> Any:
 
 
 @pytest.fixture
-def guarded(door: Door, tmp_path: Path) -> int:
+def guarded(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """The TCP port of a door that asks for SASL."""
     file = tmp_path / sasl.NAME
     sasl.store(file, "alice", "wonderland")
     door.server.passwords = file
+    monkeypatch.setattr("guesthouse.daemon.session._REFUSAL_DELAY", 0.1)
     return int(door.call(lambda: door.server.listen_tcp("127.0.0.1", 0)))
 
 
@@ -298,6 +299,43 @@ def test_sasl_refuses(door: Door, guarded: int, name: str, password: str, caplog
         assert client.closed()
     assert "authentication failed: from 127.0.0.1:" in caplog.text
     door.until(lambda: door.server.client_count == 0)
+
+
+def test_without_a_file_of_users_nobody_is_let_in(door: Door, guarded: int) -> None:
+    door.server.passwords = None
+    with Raw(guarded, opened=False) as client:
+        assert client.call("connect_open", name="qemu:///system", flags=0).message == "authentication required"
+        assert client.call("auth_list").types == [1]
+        assert client.call("auth_sasl_init").code == 45
+        assert client.closed()
+
+
+def test_rules_that_change_let_nobody_in_who_waits_at_the_door(door: Door, guarded: int) -> None:
+    with Raw(guarded, opened=False) as client:
+        assert client.call("auth_list").types == [1]
+        door.call(lambda: door.server.set_rules(may(("everybody", "*"))))
+        door.call(lambda: door.server.set_rules(Rules()))
+        (waiting,) = door.call(lambda: list(door.server.anonymous))
+        assert waiting.session.granted == frozenset()
+        assert client.call("connect_open", name="qemu:///system", flags=0).message == "authentication required"
+
+
+def test_after_a_wrong_password_no_second_try(door: Door, guarded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scramp import ScramClient
+
+    monkeypatch.setattr("guesthouse.daemon.session._REFUSAL_DELAY", 5)
+    with Raw(guarded, opened=False) as client:
+        client.call("auth_sasl_init")
+        scram, right = (
+            ScramClient(["SCRAM-SHA-256"], "alice", word, c_nonce="x" * 24) for word in ("no", "wonderland")
+        )
+        first = client.call("auth_sasl_start", mech="SCRAM-SHA-256", nil=0, data=scram.get_client_first())
+        right.get_client_first()
+        for each in (scram, right):
+            each.set_server_first(first.data.decode())
+        client.request("auth_sasl_step", nil=0, data=scram.get_client_final())
+        assert client.call("auth_sasl_step", nil=0, data=right.get_client_final()).code == 45
+        assert client.closed()
 
 
 def test_sasl_out_of_order(door: Door, guarded: int) -> None:
