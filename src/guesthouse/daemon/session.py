@@ -34,6 +34,8 @@ _FEATURES = frozenset({8, 9, 10, 14, 15, 16})
 _AUTH_NONE, _AUTH_SASL = 0, 1
 _REFUSAL_DELAY = 1.0  # seconds
 _LIFECYCLE = 0
+# whose events those are that are named after what sends them
+_EVENTS_OF = {"qemu": "domain"}
 
 # ids of event registrations count up over the daemon's life, as libvirtd's do
 _callback_ids = itertools.count(1)
