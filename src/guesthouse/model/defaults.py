@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses
+from guesthouse.model import addresses, bandwidth
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk, DiskDriver
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
@@ -20,6 +20,7 @@ from guesthouse.model.devices.simple import Audio, Controller, ControllerMaster,
 from guesthouse.model.domain import BootDevice, Clock, Cpu, CpuModel, Domain, Vcpu
 
 _BUS_BY_PREFIX = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen"}
+_MOMENT = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 _VNC_PASSWORD_MAX = 8
 # where libvirt makes sockets of its own choice: they are not the user's wish
 _GENERATED = "/var/lib/libvirt/qemu/"
@@ -273,6 +274,7 @@ def _interface(nic: Interface) -> None:
         raise XMLError(f"expected unicast mac address, found multicast '{nic.mac.address}'", domain=ErrorDomain.DOMAIN)
     if nic.model is None or nic.model.type is None:
         nic.model = Model(type="rtl8139")
+    nic.bandwidth = bandwidth.check(nic.bandwidth, floor=nic.type == "network")
     # the host's end of what libvirt itself would name is chosen anew at each start
     if nic.target is not None and (nic.target.dev or "").startswith("vnet"):
         nic.target = None
@@ -360,6 +362,11 @@ def _graphics(graphics: Graphics) -> None:
     if graphics.type == "vnc" and len(graphics.passwd or "") > _VNC_PASSWORD_MAX:
         raise ConfigUnsupported(
             f"VNC password is {len(graphics.passwd or '')} characters long, only {_VNC_PASSWORD_MAX} permitted"
+        )
+    if graphics.passwd_valid_to is not None and not _MOMENT.fullmatch(graphics.passwd_valid_to):
+        raise XMLError(
+            f"cannot parse password validity time '{graphics.passwd_valid_to}', expect YYYY-MM-DDTHH:MM:SS",
+            domain=ErrorDomain.DOMAIN,
         )
     if graphics.socket is not None and not graphics.listens:
         graphics.listens.append(Listen(type="socket", socket=graphics.socket))

@@ -46,8 +46,8 @@ def _check(device: Disk) -> None:
             raise ConfigUnsupported(f"<{name}> of disk '{device.dev}' is not supported yet")
     if device.driver is not None and device.driver.iothread is not None:
         raise ConfigUnsupported(f"iothread of disk '{device.dev}' is not supported yet")
-    if device.extra_nodes:
-        raise ConfigUnsupported(f"<{device.extra_nodes[0].tag}> of disk '{device.dev}' is not supported yet")
+    if device.raw_io or device.sgio == "unfiltered":
+        raise ConfigUnsupported(f"raw SCSI commands for disk '{device.dev}' are not supported yet")
     if device.transient is not None:
         raise ConfigUnsupported(f"transient disk '{device.dev}' is not supported yet")
     if device.device == "lun":

@@ -41,6 +41,11 @@ def graphics(device: Graphics) -> Parts:
         if device.keymap:
             out += ["-k", device.keymap]
         return Parts(options=out)
+    # libvirt's words where spice_tls is off in qemu.conf, as it is unless an administrator has made certificates
+    if device.tls_port not in (None, 0, -1):
+        raise ConfigUnsupported("spice TLS port set in XML configuration, but TLS is disabled in qemu.conf")
+    if device.default_mode == "secure":
+        raise ConfigUnsupported("spice defaultMode secure requested in XML configuration, but TLS is not enabled")
     for name in ("channels", "jpeg", "zlib", "playback", "gl"):
         if getattr(device, name) not in (None, []):
             raise ConfigUnsupported(f"<{name}> of spice graphics is not supported yet")
