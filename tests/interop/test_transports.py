@@ -611,3 +611,105 @@ def test_ssh_for_real(site: Site, tmp_path: Path) -> None:
             time.sleep(0.05)
     finally:
         namespaces.end(pid)
+
+
+# -- the daemon's own administration
+
+
+def test_virt_admin(site: Site, tmp_path: Path) -> None:
+    """Debian's virt-admin against ours, and what it says of libvirtd where that is the same."""
+    admin_uri = f"libvirtd+unix:///system?socket={site.root}/run/libvirt-admin-sock"
+
+    def admin(*words: str, user: str = "") -> subprocess.CompletedProcess[str]:
+        return site.virsh("/usr/bin/virt-admin", admin_uri, *words, user=user)
+
+    assert admin("srv-list").stdout.split() == ["Id", "Name", "----------------", "0", "libvirtd", "1", "admin"]
+    assert "Running against daemon: 9.0.0" in admin("version").stdout
+    uris = {
+        "tls": f"qemu+tls://localhost/system?pkipath={site.clients['alice']}",
+        "tcp": "qemu+tcp://carol@localhost/system",
+        "unix": site.daemon.uri,
+        "ro": f"qemu+unix:///system?socket={site.root}/run/libvirt-sock-ro",
+    }
+    running = {}
+    try:
+        for name, uri in uris.items():
+            argv = [OURS, "-c", uri, *(["-r"] if name == "ro" else []), "event", "--event", "lifecycle", "--loop"]
+            running[name] = subprocess.Popen(
+                site.daemon.ns.command(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stdin = running[name].stdin
+            assert stdin is not None
+            stdin.write({"tcp": "open sesame\n", "ro": "carol\nopen sesame\n"}.get(name, ""))
+            stdin.flush()
+            deadline = time.monotonic() + 20
+            while len(admin("client-list", "libvirtd").stdout.splitlines()) < 3 + len(running):
+                assert time.monotonic() < deadline and running[name].poll() is None, (name, admin("client-list", "libvirtd"), site.log()[-3000:])
+        rows = [line.split() for line in admin("client-list", "libvirtd").stdout.splitlines()[2:] if line]
+        assert [row[1] for row in rows] == ["tls", "tcp", "unix", "unix"]
+        told = [
+            dict(
+                (word.strip() for word in line.split(":", 1))
+                for line in admin("client-info", "libvirtd", row[0]).stdout.splitlines()
+                if line
+            )
+            for row in rows
+        ]
+        assert told[0]["tls_x509_dname"] == "C=GB,O=Test,CN=alice" and told[0]["sock_addr"].startswith("127.0.0.1:")
+        deadline = time.monotonic() + 10
+        while told[1].get("sasl_user_name") != "carol":  # it is about to log in
+            assert time.monotonic() < deadline
+            text = admin("client-info", "libvirtd", rows[1][0]).stdout
+            told[1] = dict((word.strip() for word in line.split(":", 1)) for line in text.splitlines() if line)
+        assert (told[2]["unix_user_name"], told[2]["unix_group_id"], told[2]["readonly"]) == ("root", "0", "no")
+        assert told[3]["readonly"] == "yes" and "unix_process_id" in told[3]
+        limits = admin("srv-clients-info", "libvirtd").stdout
+        assert "nclients_max        : 5000\nnclients            : 4\nnclients_unauth_max : 20\n" in limits
+        # one is put out, the others stay
+        assert admin("client-disconnect", "libvirtd", rows[2][0]).stdout == f"Client '{rows[2][0]}' disconnected\n"
+        assert len(admin("client-list", "libvirtd").stdout.splitlines()) == 2 + 3 + 1
+        for words, error in (
+            (["client-list", "nope"], "error: Server not found: No server named 'nope'"),
+            (["client-info", "libvirtd", "99999"], "error: Client not found: No client with matching ID '99999'"),
+            (["client-info", "admin", rows[0][0]], "error: Client not found"),
+            (
+                ["srv-clients-set", "libvirtd", "--max-clients", "7"],
+                "error: invalid argument: The overall maximum number",
+            ),
+            (["daemon-log-filters", "x:y"], "error: invalid argument: Invalid priority 'x' for filter 'x:y'"),
+            (
+                ["daemon-log-outputs", "1:foo"],
+                "error: invalid argument: Invalid log destination 'foo' for log output '1:foo'",
+            ),
+            (["daemon-log-outputs", "1:file:/etc/passwd"], "error: invalid argument: the daemon writes to"),
+            (["server-update-tls", "admin"], "error: internal error: no tls service found, unable to update tls files"),
+            (["srv-threadpool-info", "libvirtd"], "error: this function is not supported by the connection driver"),
+            (["daemon-timeout", "--timeout", "3"], "error: this function is not supported by the connection driver"),
+        ):
+            done = admin(*words)
+            assert done.returncode == 1 and error in done.stderr, (words, done.stderr)
+        assert admin("srv-clients-set", "libvirtd", "--max-clients", "70", "--max-unauth-clients", "3").returncode == 0
+        assert "nclients_max        : 70\n" in admin("srv-clients-info", "libvirtd").stdout
+        log = f"file:{site.root}/log/guesthoused.log"
+        assert admin("daemon-log-outputs").stdout == f" Logging outputs: 2:{log}\n\n"
+        assert admin("daemon-log-outputs", f"3:{log}").returncode == 0
+        assert admin("daemon-log-outputs").stdout == f" Logging outputs: 3:{log}\n\n"
+        assert admin("daemon-log-filters", "1:daemon 4:qemu").returncode == 0
+        assert admin("daemon-log-filters").stdout == " Logging filters: 1:daemon 4:qemu\n\n"
+        assert admin("server-update-tls", "libvirtd").returncode == 0
+        assert site.tls(C_VIRSH, "alice", "list").returncode == 0
+        # and nobody but root
+        done = admin("srv-list", user="--reuid=daemon --regid=4711 --clear-groups")
+        assert done.returncode == 1 and "Permission denied" in done.stderr
+        assert (site.root / "run/libvirt-admin-sock").stat().st_mode & 0o777 == 0o700
+    finally:
+        for client in running.values():
+            client.kill()
+            client.communicate()
+        site.reload(site.config.read_text())
+        admin("daemon-log-filters", "")
+    assert "nclients_max        : 5000\n" in admin("srv-clients-info", "libvirtd").stdout

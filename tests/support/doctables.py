@@ -95,7 +95,7 @@ def procedures() -> str:
     for name in without:
         counts[next(title for title, pattern in _THEMES if re.match(pattern, name))] += 1
     rows = [
-        f"Of the {len(calls)} calls of the remote and the qemu program {len(calls) - len(without)} have a handler,"
+        f"Of the {len(calls)} calls of the remote, qemu and admin programs {len(calls) - len(without)} have a handler,"
         f" {len(without)} have none:",
         "",
         "| what for | calls |",

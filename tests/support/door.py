@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import uvloop
 
-from guesthouse.daemon.server import Limits, Server
+from guesthouse.daemon.server import Entrance, Limits, Server
 from guesthouse.errors import NoDomain, OperationFailed
 from guesthouse.services.events import Event, EventBus
 from guesthouse.services.refs import DomainRef
@@ -139,7 +139,7 @@ class Door:
         self.bus = EventBus()
         self.server = Server(self, limits=self._limits, subscribe=self.bus.subscribe)
         self.server.listen_unix(self.path, mode=0o700)
-        self.server.listen_unix(self.readonly_path, mode=0o700, readonly=True)
+        self.server.listen_unix(self.readonly_path, mode=0o700, entrance=Entrance(readonly=True))
         self.port = self.server.listen_tcp("127.0.0.1", 0, auth="none")
 
     def __exit__(self, *_: object) -> None:

@@ -13,7 +13,7 @@ from guesthouse.errors import Domain, InvalidArg, NoSupport, OperationDenied, RP
 from guesthouse.services.refs import DomainRef, InterfaceRef, NetworkRef, PoolRef, SecretRef, VolumeRef
 from guesthouse.wire import xdr
 from guesthouse.wire.connection import Call
-from guesthouse.wire.procedures import QEMU, REMOTE, VERSION, Procedure
+from guesthouse.wire.procedures import VERSION, Procedure
 from guesthouse.wire.types import STRUCTS
 
 _REFS: dict[str, Callable[..., Any]] = {
@@ -105,11 +105,12 @@ def _visible(params: Mapping[str, tuple[str, Any]], flags: int) -> dict[str, tup
 _routes: dict[Procedure, Route] = {}
 
 
-def route(call: Call, *, readonly: bool, authenticated: bool) -> Route:
-    """Where ``call`` goes. Raises the error that it gets instead: unknown, not allowed, not supported."""
+def route(call: Call, *, programs: tuple[int, ...], readonly: bool, authenticated: bool) -> Route:
+    """Where ``call`` goes, of the ``programs`` that are served there. Raises the error that it gets instead: unknown,
+    not allowed, not supported."""
     row = call.row
-    if row is None:
-        if call.program in (REMOTE, QEMU) and call.version == VERSION:
+    if row is None or row.program not in programs:
+        if call.program in programs and call.version == VERSION:
             raise RPCError(f"unknown procedure: {call.number}")
         raise RPCError(f"Cannot find program {call.program} version {call.version}")
     if not authenticated and not row.name.startswith("auth_"):

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from guesthouse import __version__
-from guesthouse.daemon import config, sasl
+from guesthouse.daemon import admin, config, sasl
 from guesthouse.daemon.auth import Rules
 from guesthouse.daemon.server import Entrance, Limits, Server
 from guesthouse.errors import GuesthouseError, InvalidArg, OperationFailed
@@ -28,7 +28,7 @@ from guesthouse.services.store import Store
 _log = logging.getLogger("guesthoused")
 
 _LIBVIRT_RUN = Path("/run/libvirt")
-_SOCKET, _SOCKET_RO = "libvirt-sock", "libvirt-sock-ro"
+_SOCKET, _SOCKET_RO, _SOCKET_ADMIN = "libvirt-sock", "libvirt-sock-ro", "libvirt-admin-sock"
 _SOCKET_PATH_MAX = 107  # sun_path, with its zero byte
 _SETTLE = 10.0
 _ACTIVATION_START = 3  # SD_LISTEN_FDS_START
@@ -112,7 +112,7 @@ class _Daemon:
 
     async def run(self) -> int:
         _log_to_stderr()
-        longest = self.paths.run / _SOCKET_RO
+        longest = self.paths.run / _SOCKET_ADMIN
         if len(os.fsencode(longest)) > _SOCKET_PATH_MAX:
             raise InvalidArg(f"the path of a socket has {_SOCKET_PATH_MAX} bytes at most, '{longest}' has more")
         self.paths.make()
@@ -129,6 +129,11 @@ class _Daemon:
             passwords=self.paths.config / sasl.NAME,
         )
         _guard(server, settings)
+        server.administration = admin.Administration(
+            server,
+            log=self.paths.log / "guesthoused.log",
+            files=lambda: _guard(server, config.load(self._config_file)),
+        )
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -192,9 +197,12 @@ class _Daemon:
         if self._options.root is None and (place := self._libvirt_place()) is not None:
             places.append(place)
         for place in places:
-            server.listen_unix(place / _SOCKET, mode=mode, gid=gid, auth=settings.auth_unix_rw)
+            entrance = Entrance(auth=settings.auth_unix_rw)
+            server.listen_unix(place / _SOCKET, mode=mode, gid=gid, entrance=entrance)
+            server.listen_unix(place / _SOCKET_ADMIN, mode=0o700, entrance=Entrance(admin=True))
             if self._mode == "system":
-                server.listen_unix(place / _SOCKET_RO, mode=0o777, readonly=True, auth=settings.auth_unix_ro)
+                entrance = Entrance(readonly=True, auth=settings.auth_unix_ro)
+                server.listen_unix(place / _SOCKET_RO, mode=0o777, entrance=entrance)
         if settings.listen_tcp:
             server.listen_tcp(*_address(settings.listen_tcp), auth=settings.auth_tcp)
             if settings.auth_tcp == "none":
@@ -307,6 +315,8 @@ def _from_activation(server: Server, settings: Config) -> bool:
 def _entrance(sock: socket.socket, is_tls: bool, settings: Config) -> Entrance:
     if sock.family == socket.AF_UNIX:
         readonly = str(sock.getsockname()).endswith("-ro")
+        if str(sock.getsockname()).endswith("-admin-sock"):
+            return Entrance(admin=True)
         return Entrance(readonly, settings.auth_unix_ro if readonly else settings.auth_unix_rw)
     if is_tls and not settings.listen_tls:
         raise InvalidArg("a socket of the service manager is for TLS: set listen_tls")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import select
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guesthouse.daemon.auth import Identity, Rules, allowed_name
-from guesthouse.daemon.session import Session
+from guesthouse.daemon.session import AdminSession, Session
 from guesthouse.errors import RPCError
 from guesthouse.wire import connection as wire
 from guesthouse.wire import tls
@@ -54,16 +55,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Entrance:
-    """How clients come in by a socket: for reading only; by ``auth`` "none" or "sasl"; through TLS."""
+    """How clients come in by a socket: for reading only; by ``auth`` "none" or "sasl"; through TLS; for ``admin``,
+    the administration of the daemon itself."""
 
     readonly: bool = False
     auth: str = "none"
     tls: bool = False
+    admin: bool = False
 
     @property
     def open(self) -> bool:
         """Whether a client is let in by the socket alone, or by the kernel's word on who may use it."""
         return self.auth == "none" and not self.tls
+
+
+_OPEN = Entrance()
 
 
 class Server:
@@ -79,6 +85,8 @@ class Server:
         passwords: Path | None = None,
     ) -> None:
         self._services = services
+        #: what is served at an entrance for administration
+        self.administration: Any = None
         #: the file of SASL users
         self.passwords = passwords
         #: what clients that come by TLS are met with, and the certificates' names that are let in (none: all)
@@ -106,7 +114,12 @@ class Server:
         for client in self._clients - self.anonymous:
             client.session.granted = rules.granted(client.identity)
 
-    def listen_unix(self, path: Path, *, mode: int, gid: int = -1, readonly: bool = False, auth: str = "none") -> None:
+    @property
+    def clients(self) -> list[Client]:
+        """Who is connected, in the order of their coming."""
+        return sorted(self._clients, key=lambda client: client.number)
+
+    def listen_unix(self, path: Path, *, mode: int, gid: int = -1, entrance: Entrance = _OPEN) -> None:
         """Listen on ``path``, in place of a socket that nobody serves any more. Raises OSError."""
         path.unlink(missing_ok=True)
         sock = socket.socket(socket.AF_UNIX)
@@ -123,7 +136,7 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        self.listen_socket(sock, Entrance(readonly, auth), path=str(path))
+        self.listen_socket(sock, entrance, path=str(path))
 
     def listen_tcp(self, host: str, port: int, *, auth: str = "sasl", tls: bool = False) -> int:
         """Listen on a TCP port (0: any); returns it. Without TLS and ``auth`` whoever reaches it is let in; without
@@ -190,12 +203,18 @@ class Server:
         await asyncio.sleep(0)
 
 
+_numbers = itertools.count(1)
+
+
 class Client:
     """One connected socket: reads while it may, writes as the peer takes it."""
 
     def __init__(self, server: Server, sock: socket.socket, services: Any, entrance: Entrance) -> None:
         self._server = server
-        self._entrance = entrance
+        self.entrance = entrance
+        #: its number among all that ever came, and when it did (seconds since the epoch)
+        self.number = next(_numbers)
+        self.since = int(time.time())
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
@@ -216,8 +235,9 @@ class Client:
         #: bytes that wait for the peer
         self.backlog = 0
         self.identity = Identity.of(sock)
-        self.session = Session(
-            services,
+        kind = AdminSession if entrance.admin else Session
+        self.session = kind(
+            server.administration if entrance.admin else services,
             self,
             readonly=entrance.readonly,
             default_uri=server.default_uri,
@@ -280,7 +300,7 @@ class Client:
                 if not name or not allowed_name(self._server.tls_allowed, name):
                     raise RPCError("its certificate's name is not in tls_allowed")
                 self.send(tls.ACCEPTED)
-                if self._entrance.auth == "none":
+                if self.entrance.auth == "none":
                     self.proven()
                 data = b""
             return tunnel.open(data)

@@ -17,7 +17,7 @@ from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError
 from guesthouse.services.events import Event
 from guesthouse.services.streams import Hole, Stream
 from guesthouse.wire import connection as wire
-from guesthouse.wire.procedures import EVENT_BY_ID, EVENTS
+from guesthouse.wire.procedures import ADMIN, EVENT_BY_ID, EVENTS, QEMU, REMOTE
 from guesthouse.wire.types import STRUCTS
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class Registration(NamedTuple):
 class Session:
     """The state of one client. ``services`` are the daemon's; ``readonly`` holds for the socket it came in by.
     Where ``login`` holds it must prove by SASL, against the file ``passwords``, who it is before it may do anything."""
+
+    #: what is served to this client
+    programs: tuple[int, ...] = (REMOTE, QEMU)
 
     def __init__(
         self,
@@ -130,7 +133,9 @@ class Session:
         for fd in call.fds:  # no procedure served here takes descriptors
             os.close(fd)
         try:
-            route = dispatch.route(call, readonly=self._readonly, authenticated=self._authenticated)
+            route = dispatch.route(
+                call, programs=self.programs, readonly=self._readonly, authenticated=self._authenticated
+            )
             args = route.arguments(call)
             auth.check(route.row, args, self.granted, self._peer.identity)
             if route.service == "session":
@@ -362,6 +367,17 @@ class Session:
 def _identity(ref: Any) -> str:
     """What a registration knows the object of an event by: its UUID, or the name of what has none."""
     return str(ref.uuid if hasattr(ref, "uuid") else ref.name)
+
+
+class AdminSession(Session):
+    """A client that administers the daemon itself."""
+
+    programs = (ADMIN,)
+
+    def admin_open(self, flags: int) -> None:
+        if self._opened:
+            raise InternalError("connection already open", domain=Domain.ADMIN)
+        self._opened = True
 
 
 _REF_FIELDS = {"domain": "dom", "network": "net", "storage_pool": "pool", "node_device": "dev", "secret": "secret"}

@@ -1,4 +1,4 @@
-"""THE table: every procedure of the remote and the qemu program, one row each; all else derives from it.
+"""THE table: every procedure of the remote, qemu and admin programs, one row each; all else derives from it.
 
 Numbers, arguments and results are libvirt 9.0's. ``access`` says what a connection must be allowed: "read" also serves
 read-only connections, "write" does not, "event" is sent by the server. ``handler`` names the service and its method;
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 REMOTE = 0x20008086
 QEMU = 0x20008087
+ADMIN = 0x06900690
 KEEPALIVE = 0x6B656570
 VERSION = 1
 
@@ -490,6 +491,28 @@ _QEMU: list[_Row] = [
     (6, "qemu_domain_monitor_event", "args", "event", None, ""),
     (7, "qemu_domain_monitor_command_with_files", "args ret", "write", None, ""),
 ]
+# on a socket of its own, for root alone
+_ADMIN: list[_Row] = [
+    (1, "admin_connect_open", "args", "write", None, "session.admin_open"),
+    (2, "admin_connect_close", "", "write", None, "session.close"),
+    (3, "admin_connect_get_lib_version", "ret", "write", None, "admin.get_lib_version"),
+    (4, "admin_connect_list_servers", "args ret", "write", None, "admin.list_servers"),
+    (5, "admin_connect_lookup_server", "args ret", "write", None, "admin.lookup_server"),
+    (6, "admin_server_get_threadpool_parameters", "args ret", "write", None, ""),
+    (7, "admin_server_set_threadpool_parameters", "args", "write", None, ""),
+    (8, "admin_server_list_clients", "args ret", "write", None, "admin.list_clients"),
+    (9, "admin_server_lookup_client", "args ret", "write", None, "admin.lookup_client"),
+    (10, "admin_client_get_info", "args ret", "write", None, "admin.get_info"),
+    (11, "admin_client_close", "args", "write", None, "admin.close_client"),
+    (12, "admin_server_get_client_limits", "args ret", "write", None, "admin.get_client_limits"),
+    (13, "admin_server_set_client_limits", "args", "write", None, "admin.set_client_limits"),
+    (14, "admin_connect_get_logging_outputs", "args ret", "write", None, "admin.get_logging_outputs"),
+    (15, "admin_connect_get_logging_filters", "args ret", "write", None, "admin.get_logging_filters"),
+    (16, "admin_connect_set_logging_outputs", "args", "write", None, "admin.set_logging_outputs"),
+    (17, "admin_connect_set_logging_filters", "args", "write", None, "admin.set_logging_filters"),
+    (18, "admin_server_update_tls_files", "args", "write", None, "admin.update_tls_files"),
+    (19, "admin_connect_set_daemon_timeout", "args", "write", None, ""),
+]
 # fmt: on
 
 
@@ -503,6 +526,7 @@ def _procedure(program: int, row: _Row) -> Procedure:
 PROCEDURES: list[Procedure] = [
     *(_procedure(REMOTE, row) for row in _REMOTE),
     *(_procedure(QEMU, row) for row in _QEMU),
+    *(_procedure(ADMIN, row) for row in _ADMIN),
 ]
 BY_NAME: dict[str, Procedure] = {row.name: row for row in PROCEDURES}
 BY_NUMBER: dict[tuple[int, int], Procedure] = {(row.program, row.number): row for row in PROCEDURES}

@@ -81,7 +81,7 @@ STRUCTURES = (
 
 
 def test_no_structure_is_missing_or_made_up() -> None:
-    assert {our_name(name) for name in STRUCTURES} == set(STRUCTS)
+    assert {our_name(name) for name in STRUCTURES} == {name for name in STRUCTS if not name.startswith("admin_")}
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -109,7 +109,7 @@ def test_every_procedure(program: str) -> None:
         direction = proc["stream"] and proc["stream"]["direction"]
         allowed = {None: {None}, "client_to_server": {"write"}, "server_to_client": {"read", "both"}}[direction]
         assert row.stream in allowed, row.name
-    assert len(BY_NAME) == len(PROCEDURES) == 450
+    assert len(BY_NAME) == len(PROCEDURES) == 450 + 19  # those of the admin program
 
 
 # which permissions a read-only connection does not have (libvirt's access driver of connections)
