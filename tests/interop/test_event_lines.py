@@ -25,6 +25,8 @@ PROGRAMS = {"c-virsh": "/usr/bin/virsh", "our-virsh": str(BIN / "virsh")}
 DOM = {"name": "the guest", "uuid": "6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef001", "id": 7}
 NET = {"name": "the net", "uuid": DOM["uuid"]}
 POOL = {"name": "the pool", "uuid": DOM["uuid"]}
+SECRET = {"uuid": DOM["uuid"], "usageType": 2, "usageID": "client.admin"}
+DEVICE = {"name": "net_eth0"}
 PARAMS = [
     ("cputune.vcpupin0", "string", "0-1"),
     ("int", "int", -1),
@@ -94,6 +96,9 @@ def _events() -> list[tuple[str, int, dict[str, Any]]]:
     found = [("domain", event, {"dom": DOM, **message}) for event, message in _domain_events()]
     found += [("network", 0, {"net": NET, "event": number, "detail": 0}) for number in range(5)]
     found += [("storage_pool", 0, {"pool": POOL, "event": number, "detail": 0}) for number in range(7)]
+    found += [("secret", 0, {"secret": SECRET, "event": number, "detail": 0}) for number in range(3)]
+    found += [("node_device", 0, {"dev": DEVICE, "event": number, "detail": 0}) for number in range(5)]
+    found += [("secret", 1, {"secret": SECRET}), ("node_device", 1, {"dev": DEVICE})]
     return [*found, ("storage_pool", 1, {"pool": POOL})]
 
 
@@ -181,8 +186,12 @@ def _run(program: str, path: Path, scope: str, events: set[int], *words: str) ->
         ("network", {0}, ["net-event", "--event", "lifecycle"]),
         ("storage_pool", {0}, ["pool-event", "--event", "lifecycle"]),
         ("storage_pool", {1}, ["pool-event", "--event", "refresh"]),
+        ("secret", {0}, ["secret-event", "--event", "lifecycle"]),
+        ("secret", {1}, ["secret-event", "--event", "value-changed"]),
+        ("node_device", {0}, ["nodedev-event", "--event", "lifecycle"]),
+        ("node_device", {1}, ["nodedev-event", "--event", "update"]),
     ],
-    ids=["domain", "network", "pool", "pool-refresh"],
+    ids=["domain", "network", "pool", "pool-refresh", "secret", "secret-value", "device", "device-update"],
 )
 def test_lines_are_the_same(tmp_path: Path, scope: str, events: set[int], words: list[str]) -> None:
     runs = {name: _run(program, tmp_path / "sock", scope, events, *words) for name, program in PROGRAMS.items()}

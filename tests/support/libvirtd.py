@@ -79,6 +79,12 @@ class Libvirtd:
                 raise RuntimeError(f"{name} does not start: {log.read_text()[-2000:]}")
             time.sleep(0.02)
 
+    def restart(self) -> None:
+        """End libvirtd itself and start it anew."""
+        namespaces.end(self.pids.pop())
+        self.socket.unlink(missing_ok=True)
+        self._start("libvirtd", self.socket)
+
     @property
     def pid(self) -> int:
         """The pid of libvirtd itself."""

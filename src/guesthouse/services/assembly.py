@@ -17,9 +17,11 @@ from guesthouse.services.context import Context
 from guesthouse.services.domains import Domains
 from guesthouse.services.guests import KIND, Guests
 from guesthouse.services.host import Host
+from guesthouse.services.interfaces import Interfaces
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
 from guesthouse.services.networks import Networks
+from guesthouse.services.nodedevs import NodeDevices
 from guesthouse.services.pools import Pools
 from guesthouse.services.secrets import Secrets
 from guesthouse.services.volumes import Volumes
@@ -41,6 +43,8 @@ class Services:
         self.pools = Pools(ctx)
         self.volumes = Volumes(ctx, self.pools)
         self.secrets = Secrets(ctx)
+        self.nodedevs = NodeDevices(ctx)
+        self.interfaces = Interfaces()
         self._runner = Runner(ctx, self._guests, self._jobs, self.networks, user)
         self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs)
         self.domains.defaults = caps.defaults()
@@ -55,6 +59,7 @@ class Services:
 
         What fails is logged and keeps nothing else from coming up.
         """
+        self.nodedevs.start()
         await self.networks.reattach()
         await self.pools.reattach()
         self.domains.load()

@@ -12,6 +12,7 @@ from guesthouse.errors import Domain, GuesthouseError, InternalError, InvalidArg
 from guesthouse.model.secret import Secret, parse_secret
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
+from guesthouse.services.flags import check_flags
 from guesthouse.services.refs import SecretRef
 
 _log = logging.getLogger(__name__)
@@ -105,14 +106,16 @@ class Secrets:
         return [entry.uuid for entry in self._sorted()[:maxuuids]]
 
     def list_all(self, flags: int) -> list[SecretRef]:
-        _check_flags(flags, _EPHEMERAL | _NO_EPHEMERAL | _PRIVATE | _NO_PRIVATE, "secretConnectListAllSecrets")
+        check_flags(
+            flags, _EPHEMERAL | _NO_EPHEMERAL | _PRIVATE | _NO_PRIVATE, "secretConnectListAllSecrets", Domain.SECRET
+        )
         return [entry.ref for entry in self._sorted() if _matches(entry.secret, flags)]
 
     # Definitions
 
     def define_xml(self, xml: str, flags: int) -> SecretRef:
         """Make a secret known, or change one; its value stays. What it is for cannot change, nor that it is private."""
-        _check_flags(flags, _VALIDATE, "secretDefineXML")
+        check_flags(flags, _VALIDATE, "secretDefineXML", Domain.SECRET)
         secret = parse_secret(xml)
         uuid = secret.uuid or ""
         entry = self._entries.get(uuid)
@@ -155,13 +158,13 @@ class Secrets:
         self._emit_lifecycle(entry, _UNDEFINED)
 
     def get_xml_desc(self, secret: SecretRef, flags: int) -> str:
-        _check_flags(flags, 0, "secretGetXMLDesc")
+        check_flags(flags, 0, "secretGetXMLDesc", Domain.SECRET)
         return self._entry(secret.uuid).secret.to_xml()
 
     # Values
 
     def set_value(self, secret: SecretRef, value: bytes, flags: int) -> None:
-        _check_flags(flags, 0, "secretSetValue")
+        check_flags(flags, 0, "secretSetValue", Domain.SECRET)
         if not value:
             # the one invalid argument that libvirt tells of without saying that it is one
             raise from_wire(InvalidArg.code, Domain.SECRET, "value in virSecretSetValue must not be NULL")
@@ -173,7 +176,7 @@ class Secrets:
 
     def get_value(self, secret: SecretRef, flags: int) -> bytes:
         """The value, for a client. Raises InvalidSecret of a private one, NoSecret where none was set."""
-        _check_flags(flags, 0, "secretGetValue")
+        check_flags(flags, 0, "secretGetValue", Domain.SECRET)
         entry = self._entry(secret.uuid)
         if entry.secret.private:
             raise InvalidSecret("secret is private")
@@ -198,9 +201,3 @@ def _matches(secret: Secret, flags: int) -> bool:
 
 def _already(text: str) -> InternalError:
     return InternalError(text, domain=Domain.SECRET)
-
-
-def _check_flags(flags: int, supported: int, function: str) -> None:
-    if flags & ~supported:
-        text = f"unsupported flags (0x{flags & ~supported:x}) in function {function}"
-        raise InvalidArg(text, domain=Domain.SECRET)

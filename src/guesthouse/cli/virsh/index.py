@@ -10,7 +10,9 @@ GROUPS = {
     "monitor": "Domain Monitoring",
     "events": "Domain Events",
     "host": "Host and Hypervisor",
+    "interface": "Interface",
     "network": "Networking",
+    "nodedev": "Node Device",
     "secret": "Secret",
     "pool": "Storage Pool",
     "volume": "Storage Volume",
@@ -34,10 +36,17 @@ _NAMES = {
     "domain_events": "event",
     "host": "capabilities cpu-models domcapabilities freecell hostname maxvcpus nodecpumap nodecpustats nodeinfo"
     " nodememstats sysinfo uri version",
+    "interface": "iface-begin iface-commit iface-define iface-destroy iface-dumpxml iface-edit iface-list iface-mac"
+    " iface-name iface-rollback iface-start iface-undefine",
+    "interface_bridge": "iface-bridge iface-unbridge",
     "network": "net-autostart net-create net-define net-destroy net-dumpxml net-edit net-info net-name net-start"
     " net-undefine net-update net-uuid",
     "network_list": "net-dhcp-leases net-list",
     "network_events": "net-event",
+    "nodedev": "nodedev-autostart nodedev-create nodedev-define nodedev-destroy nodedev-detach nodedev-dumpxml"
+    " nodedev-info nodedev-reattach nodedev-reset nodedev-start nodedev-undefine",
+    "nodedev_list": "nodedev-list",
+    "nodedev_events": "nodedev-event",
     "secret": "secret-define secret-dumpxml secret-event secret-get-value secret-list secret-set-value"
     " secret-undefine",
     "pool": "pool-autostart pool-build pool-create pool-define pool-delete pool-destroy pool-dumpxml pool-edit"
