@@ -226,24 +226,22 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guesthoused]:
 
 
 @pytest.fixture(scope="module")
-def wanted(theirs: Libvirtd, work: Path) -> tuple[list[str], list[lines.Answer]]:
-    asked = [*LINES, *_host_lines(theirs)]
-    return asked, lines.run(theirs, "c", work, asked, _even)
+def asked(theirs: Libvirtd) -> list[str]:
+    return [*LINES, *_host_lines(theirs)]
 
 
-def test_our_virsh_says_the_same_of_libvirtd(
-    theirs: Libvirtd, work: Path, wanted: tuple[list[str], list[lines.Answer]]
+@pytest.fixture(scope="module")
+def answers(
+    theirs: Libvirtd, ours: Guesthoused, work: Path, asked: list[str]
+) -> dict[tuple[str, str], list[lines.Answer]]:
+    return lines.run_all(theirs, ours, work, asked, _even)
+
+
+@pytest.mark.parametrize("who", [("c", "ours"), ("ours", "c"), ("ours", "ours")], ids="-".join)
+def test_daemon_and_virsh_say_the_same(
+    answers: dict[tuple[str, str], list[lines.Answer]], asked: list[str], who: tuple[str, str]
 ) -> None:
-    asked, want = wanted
-    lines.compare(asked, want, lines.run(theirs, "ours", work, asked, _even))
-
-
-@pytest.mark.parametrize("program", lines.PROGRAMS)
-def test_our_daemon_says_the_same(
-    ours: Guesthoused, work: Path, wanted: tuple[list[str], list[lines.Answer]], program: str
-) -> None:
-    asked, want = wanted
-    lines.compare(asked, want, lines.run(ours, program, work, asked, _even))
+    lines.compare(asked, answers["c", "c"], answers[who])
 
 
 def test_an_interface_tells_its_addresses(ours: Guesthoused) -> None:

@@ -186,19 +186,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wanted(c_libvirtd: Libvirtd, work: Path) -> list[lines.Answer]:
-    return lines.run(c_libvirtd, "c", work, LINES)
+def answers(c_libvirtd: Libvirtd, guesthoused: Guesthoused, work: Path) -> dict[tuple[str, str], list[lines.Answer]]:
+    return lines.run_all(c_libvirtd, guesthoused, work, LINES)
 
 
-def test_our_virsh_says_the_same_of_libvirtd(c_libvirtd: Libvirtd, work: Path, wanted: list[lines.Answer]) -> None:
-    lines.compare(LINES, wanted, lines.run(c_libvirtd, "ours", work, LINES))
-
-
-@pytest.mark.parametrize("program", lines.PROGRAMS)
-def test_our_daemon_says_the_same(
-    guesthoused: Guesthoused, work: Path, wanted: list[lines.Answer], program: str
+@pytest.mark.parametrize("who", [("c", "ours"), ("ours", "c"), ("ours", "ours")], ids="-".join)
+def test_daemon_and_virsh_say_the_same(
+    answers: dict[tuple[str, str], list[lines.Answer]], who: tuple[str, str]
 ) -> None:
-    lines.compare(LINES, wanted, lines.run(guesthoused, program, work, LINES))
+    lines.compare(LINES, answers["c", "c"], answers[who])
 
 
 def _watch(daemon: Libvirtd | Guesthoused, program: str, *words: str) -> subprocess.Popen[str]:
@@ -206,12 +202,12 @@ def _watch(daemon: Libvirtd | Guesthoused, program: str, *words: str) -> subproc
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def _events(daemon: Libvirtd | Guesthoused, program: str, work: Path) -> list[str]:
-    """What is told while a secret lives its life, beside another one."""
-    options = ("--loop", "--timeout", "4")
+def _events(daemon: Libvirtd | Guesthoused, programs: list[str], work: Path) -> list[list[str]]:
+    """What each program tells while a secret lives its life, beside another one."""
+    options = ("--loop", "--timeout", "3")
+    kinds = ("lifecycle", "value-changed")
     watchers = [
-        _watch(daemon, program, "secret-event", "--event", "lifecycle", *options),
-        _watch(daemon, program, "secret-event", "--event", "value-changed", *options),
+        [_watch(daemon, program, "secret-event", "--event", kind, *options) for kind in kinds] for program in programs
     ]
     time.sleep(1)
     for line in (
@@ -224,14 +220,13 @@ def _events(daemon: Libvirtd | Guesthoused, program: str, work: Path) -> list[st
         f"secret-undefine {EPHEMERAL}",
     ):
         assert daemon.run(*line.split()).returncode == 0
-    return [watcher.communicate(timeout=30)[0] for watcher in watchers]
+    return [[watcher.communicate(timeout=30)[0] for watcher in each] for each in watchers]
 
 
 def test_events_are_the_same(c_libvirtd: Libvirtd, guesthoused: Guesthoused, work: Path) -> None:
-    want = _events(c_libvirtd, "c", work)
+    want = _events(c_libvirtd, ["c"], work)[0]
     assert "events received: 5" in want[0] and "events received: 2" in want[1]
-    assert _events(guesthoused, "c", work) == want
-    assert _events(guesthoused, "ours", work) == want
+    assert _events(guesthoused, ["c", "ours"], work) == [want, want]
 
 
 def test_a_value_typed_on_a_terminal(guesthoused: Guesthoused, work: Path) -> None:

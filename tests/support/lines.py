@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,23 @@ def run(
         out, err = (change(_PLACE.sub("", text)).replace(str(work), "{work}") for text in (done.stdout, done.stderr))
         answers.append(Answer(done.returncode, out, err))
     return answers
+
+
+def run_all(
+    theirs: Libvirtd,
+    ours: Guesthoused,
+    work: Path,
+    lines: list[str],
+    change: Callable[[str], str] = lambda text: text,
+) -> dict[tuple[str, str], list[Answer]]:
+    """(daemon, program) -> what was said, with the keys of PROGRAMS for both; the daemons are asked at the same time."""
+
+    def ask(daemon: Libvirtd | Guesthoused) -> list[list[Answer]]:
+        return [run(daemon, program, work, lines, change) for program in PROGRAMS]
+
+    with ThreadPoolExecutor(2) as pool:
+        told = zip(PROGRAMS, pool.map(ask, (theirs, ours)), strict=True)
+        return {(daemon, program): said for daemon, each in told for program, said in zip(PROGRAMS, each, strict=True)}
 
 
 def compare(lines: list[str], want: list[Answer], have: list[Answer]) -> None:

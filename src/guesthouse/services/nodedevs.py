@@ -154,15 +154,25 @@ class NodeDevices:
         """All devices by name."""
         if self._listener is None:
             self._scan()
-            return self._names
-        for device in [device for device in self._devices.values() if device.kind == "net"]:
-            # the kernel tells of no new MAC address here, and a tap gets its own after it is made
-            now = finding.look(self._sysfs, device.path, "net")
-            if now is None or now.name != device.name:
-                self.take(Uevent("change", device.path, "net"))
+        else:
+            for device in [device for device in self._devices.values() if device.kind == "net"]:
+                self._freshen(device)
         return self._names
 
+    def _freshen(self, device: Found) -> None:
+        """Follow a network device's new MAC address: the kernel does not tell of that here, and taps get theirs after
+        they are made."""
+        now = finding.look(self._sysfs, device.path, "net")
+        if now is None or now.name != device.name:
+            self.take(Uevent("change", device.path, "net"))
+
     def _device(self, name: str) -> Found:
+        if self._listener is not None and (found := self._names.get(name)):
+            # one look at one device: whoever asks for each of a thousand must not cause a million
+            if found.kind == "net":
+                self._freshen(found)
+            if name in self._names:
+                return self._names[name]
         found = self._known().get(name)
         if found is None:
             raise NoNodeDevice(f"no node device with matching name '{name}'")

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from guesthouse.errors import Domain, GuesthouseError, InternalError, InvalidArg, InvalidSecret, NoSecret, from_wire
-from guesthouse.model.secret import Secret, parse_secret
+from guesthouse.model.secret import USAGES, Secret, parse_secret
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.flags import check_flags
@@ -66,7 +66,9 @@ class Secrets:
         pool's own use. Raises NoSecret; InvalidSecret where it is for another use than ``usage_type``."""
         entry = self._entry(uuid) if uuid else self._by_usage(usage_type, usage_id)
         if entry.secret.usage_type != usage_type:
-            raise InvalidSecret(f"secret with uuid {entry.uuid} is of type '{entry.secret.usage_type}'")
+            have, want = USAGES[entry.secret.usage_type], USAGES[usage_type]
+            text = f"secret with uuid {entry.uuid} is of type '{have}' not expected '{want}' type"
+            raise InvalidSecret(text)
         return self._value(entry)
 
     # Finding and listing

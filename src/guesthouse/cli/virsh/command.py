@@ -28,7 +28,7 @@ class Option:
 
     ``named``: only as ``--name``, never by place. ``empty``: an empty value is allowed. ``target``: of an alias the
     option it stands for, with ``=value`` where the alias also gives its value. ``complete``: what values there are:
-    "domain", "network", "pool", "volume", "file", or words separated by blanks.
+    "domain", "network", "pool", "volume", "secret", "device", "interface", "file", or words separated by blanks.
     """
 
     __slots__ = ("complete", "empty", "help", "kind", "name", "named", "required", "target")
