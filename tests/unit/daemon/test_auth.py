@@ -6,6 +6,7 @@ import grp
 import logging
 import os
 import pwd
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from guesthouse.daemon import auth, sasl
+from guesthouse.daemon import admin, auth, main, sasl
 from guesthouse.daemon.auth import Identity, Rules
+from guesthouse.daemon.server import Entrance
 from guesthouse.errors import AccessDenied, AuthFailed, InvalidArg
+from guesthouse.services.context import Config
 from guesthouse.services.refs import DomainRef
 from guesthouse.wire import permissions, tls
 from guesthouse.wire.procedures import ADMIN, BY_NAME
@@ -401,3 +404,59 @@ def test_the_file_of_users(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert sasl._read(file) == {} and "must belong to the daemon's user and have mode 0600" in caplog.text
     with pytest.raises(AuthFailed):
         sasl.Exchange(tmp_path / "absent").step(b"")
+
+
+# -- sockets of a service manager
+
+
+def test_sockets_of_a_service_manager_are_what_their_names_say(tmp_path: Path) -> None:
+    settings = Config(auth_unix_rw="sasl", auth_tls="sasl", listen_tls="127.0.0.1:16514")
+    for name, expected in (
+        ("libvirt-sock", Entrance(auth="sasl")),
+        ("libvirt-sock-ro", Entrance(readonly=True)),
+        ("libvirt-admin-sock", Entrance(admin=True)),
+    ):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(tmp_path / name))
+            assert main._entrance(sock, False, settings) == expected
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        assert main._entrance(sock, False, settings) == Entrance(auth="sasl")
+        assert main._entrance(sock, True, settings) == Entrance(auth="sasl", tls=True)
+        with pytest.raises(InvalidArg, match="set listen_tls"):
+            main._entrance(sock, True, Config())
+
+
+# -- the administration
+
+
+def test_administration_is_apart(door: Door, tmp_path: Path) -> None:
+    """Its socket serves nothing else, and nobody else serves it; it must be opened first."""
+    path = tmp_path / "admin"
+    administration = admin.Administration(door.server, log=tmp_path / "log", files=lambda: None)
+
+    def listen() -> None:
+        door.server.administration = administration
+        door.server.listen_unix(path, mode=0o700, entrance=Entrance(admin=True))
+
+    door.call(listen)
+    with Raw(door.path) as client, Raw(door.readonly_path) as looking, Raw(path, opened=False) as boss:
+        for other in (client, looking):
+            for call in ("admin_connect_open", "admin_connect_list_servers"):
+                error = other.call(call, **({"flags": 0} | ({"need_results": 1} if "list" in call else {})))
+                assert error.message == f"Cannot find program {ADMIN} version 1"
+        assert boss.call("connect_open", name=None, flags=0).message.startswith("Cannot find program")
+        assert boss.call("domain_destroy", dom=REF).message.startswith("Cannot find program")
+        assert boss.call("admin_connect_list_servers", need_results=1, flags=0).message.endswith("connection not open")
+        assert boss.call("admin_connect_open", flags=0) is None
+        assert boss.call("admin_connect_get_lib_version").libVer == 9_000_000
+        listed = boss.call("admin_server_list_clients", srv=("libvirtd",), need_results=1, flags=0)
+        assert (len(listed.clients), listed.ret) == (2, 2)
+        assert boss.call("admin_server_list_clients", srv=("libvirtd",), need_results=0, flags=0).clients == []
+        assert boss.call("admin_client_close", clnt=listed.clients[0], flags=0) is None
+        assert client.closed() and not looking.buffer
+        assert boss.call("admin_client_close", clnt=listed.clients[0], flags=0).code == 96
+        assert boss.call("admin_server_list_clients", srv=("x",), need_results=1, flags=0).code == 95
+        assert boss.call("admin_server_list_clients", srv=("libvirtd",), need_results=1, flags=1).code == 8
+        wrong = [("nclients", ("uint", 3))]
+        assert boss.call("admin_server_set_client_limits", srv=("libvirtd",), params=wrong, flags=0).code == 8
+    assert door.done == 0
