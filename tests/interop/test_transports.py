@@ -336,6 +336,49 @@ def test_sasl_over_tcp(site: Site, tmp_path: Path) -> None:
     assert done.returncode == 1 and "cannot read '/absent'" in done.stderr
 
 
+def test_sasl_through_tls_and_what_is_revoked(site: Site, tmp_path: Path) -> None:
+    """Certificate and password both; C virsh takes SCRAM here, where TLS encrypts."""
+    pki = site.pki
+    gone = pki.client("gone", "/C=GB/O=Test/CN=gone")
+    crl = pki.revoke(gone / "clientcert.pem")
+    root = namespaces.reachable(tmp_path) / "d"
+    (root / "etc").mkdir(parents=True)
+    files = "".join(
+        f'tls_{key} = "{pki.folder}/{name}"\n'
+        for key, name in (("ca", "cacert.pem"), ("cert", "server.pem"), ("key", "server.key"))
+    )
+    (root / "etc/guesthoused.toml").write_text(
+        f'listen_tls = "[::]:16514"\nauth_tls = "sasl"\n{files}tls_crl = "{crl}"\n'
+        '[[access]]\nwho = "cert:*,CN=alice"\nmay = ["connect:*"]\n[[access]]\nwho = "sasl:carol"\nmay = ["domain:getattr"]\n'
+    )
+    subprocess.run([BIN / "guesthoused", "--root", root, "--passwd", "carol"], input=b"open sesame\n", check=True)
+    daemon = Guesthoused(root)
+    try:
+        assert daemon.run("define", str(site.root.parent / "guest.xml")).returncode == 0
+        for virsh in (C_VIRSH, OURS):
+
+            def run(client: Path, password: str, *words: str, virsh: str = virsh) -> subprocess.CompletedProcess[str]:
+                file = auth_file(tmp_path, "carol", password)
+                uri = f"qemu+tls://localhost/system?pkipath={client}&authfile={file}"
+                argv = daemon.ns.command([virsh, "-c", uri, *words])
+                return subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+            alice = site.clients["alice"]
+            done = run(alice, "open sesame", "list", "--all", "--name")
+            assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
+            assert "denied access" in run(alice, "open sesame", "start", "guest").stderr
+            wrong = run(alice, "wrong", "list")
+            assert wrong.returncode == 1 and "authentication failed" in wrong.stderr
+            # the password alone does not make it, nor does a certificate that was taken back
+            assert "denied access" in run(site.clients["bob"], "open sesame", "list").stderr
+            before = len((root / "log/guesthoused.log").read_text())
+            assert run(gone, "open sesame", "list").returncode == 1
+            assert "certificate revoked" in (root / "log/guesthoused.log").read_text()[before:]
+            assert run(site.clients["none"], "open sesame", "list").returncode == 1
+    finally:
+        daemon.close()
+
+
 def test_passwords_are_kept_out_of_everything(site: Site) -> None:
     for file in [site.root / "etc/sasl.passwd", site.root / "log/guesthoused.log"]:
         assert "sesame" not in file.read_text()
@@ -648,7 +691,11 @@ def test_virt_admin(site: Site, tmp_path: Path) -> None:
             stdin.flush()
             deadline = time.monotonic() + 20
             while len(admin("client-list", "libvirtd").stdout.splitlines()) < 3 + len(running):
-                assert time.monotonic() < deadline and running[name].poll() is None, (name, admin("client-list", "libvirtd"), site.log()[-3000:])
+                assert time.monotonic() < deadline and running[name].poll() is None, (
+                    name,
+                    admin("client-list", "libvirtd"),
+                    site.log()[-3000:],
+                )
         rows = [line.split() for line in admin("client-list", "libvirtd").stdout.splitlines()[2:] if line]
         assert [row[1] for row in rows] == ["tls", "tcp", "unix", "unix"]
         told = [

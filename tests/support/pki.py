@@ -26,6 +26,20 @@ class Authority:
         )
         return cert, key
 
+    def revoke(self, cert: Path) -> Path:
+        """The list of what is revoked, with ``cert`` on it from now on."""
+        conf, index, crl = self.folder / "ca.conf", self.folder / "index.txt", self.folder / "crl.pem"
+        conf.write_text(
+            f"[ca]\ndefault_ca=x\n[x]\ndatabase={index}\ndefault_md=sha256\ndefault_crl_days=2\ncrlnumber={index}.n\n"
+        )
+        if not index.exists():
+            index.touch()
+            Path(f"{index}.n").write_text("01\n")
+        ca = ("ca", "-config", conf, "-keyfile", self._key, "-cert", self.ca)
+        self._run(*ca, "-revoke", cert)
+        self._run(*ca, "-gencrl", "-out", crl)
+        return crl
+
     def client(self, name: str, subject: str, *, ca: Path | None = None, days: int = 2) -> Path:
         """A folder for ``pkipath``: a client certificate, its key, and the CA (``ca``: another) that it trusts."""
         cert, key = self.issue(name, subject, usage="clientAuth", days=days)

@@ -141,7 +141,10 @@ class Server:
     def listen_tcp(self, host: str, port: int, *, auth: str = "sasl", tls: bool = False) -> int:
         """Listen on a TCP port (0: any); returns it. Without TLS and ``auth`` whoever reaches it is let in; without
         TLS whoever is on the way can read and change everything."""
-        sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # all of IPv6 includes IPv4, as administrators are used to
+        both = host == "::" and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.create_server((host, port), family=family, dualstack_ipv6=both)
         self.listen_socket(sock, Entrance(auth=auth, tls=tls))
         return int(sock.getsockname()[1])
 
