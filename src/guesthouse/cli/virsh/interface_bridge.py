@@ -70,7 +70,8 @@ def _bridged(root: Any, name: str, *, stp: bool, delay: int) -> str:
     port.extend([child for child in root if child.tag in _PORTS_OWN])
     root.set("type", "bridge")
     root.set("name", name)
-    around = root.makeelement("bridge", {"stp": "on" if stp else "off", "delay": str(delay)})
+    # the delay is a matter of the spanning tree protocol
+    around = root.makeelement("bridge", {"stp": "on", "delay": str(delay)} if stp else {"stp": "off"})
     around.append(port)
     root.append(around)
     return _text(root)

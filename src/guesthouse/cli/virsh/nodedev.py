@@ -22,13 +22,18 @@ def _device(shell: Shell, given: Given) -> NodeDevice:
     return find_device(shell, given.need("device"))
 
 
+def _named(shell: Shell, name: str) -> NodeDevice:
+    """The device called ``name``. Raises Failed."""
+    try:
+        return shell.conn.node_device_lookup_by_name(name)
+    except GuesthouseError as error:
+        raise Failed(f"Could not find matching device '{name}'") from error
+
+
 def find_device(shell: Shell, name: str) -> NodeDevice:
     """The device called ``name``, or the SCSI host with that WWNN,WWPN. Raises Failed."""
     if "," not in name:
-        try:
-            return shell.conn.node_device_lookup_by_name(name)
-        except GuesthouseError as error:
-            raise Failed(f"Could not find matching device '{name}'") from error
+        return _named(shell, name)
     names = name.split(",")
     if len(names) != 2:
         raise Failed(f"Malformed device value '{name}'")
@@ -162,7 +167,7 @@ def info(shell: Shell, given: Given) -> None:
 )
 def detach(shell: Shell, given: Given) -> None:
     driver = given.text("driver")
-    device = _device(shell, given)
+    device = _named(shell, given.need("device"))
     with shell.explain(f"Failed to detach device {device.name}"):
         if driver is None:
             device.dettach()
@@ -179,7 +184,7 @@ def detach(shell: Shell, given: Given) -> None:
     description="Give a PCI device back to the driver that it had before it was detached.",
 )
 def reattach(shell: Shell, given: Given) -> None:
-    device = _device(shell, given)
+    device = _named(shell, given.need("device"))
     with shell.explain(f"Failed to re-attach device {device.name}"):
         device.re_attach()
     shell.extra(f"Device {device.name} re-attached\n")
@@ -193,7 +198,7 @@ def reattach(shell: Shell, given: Given) -> None:
     description="Reset a PCI device, before or after a guest has it.",
 )
 def reset(shell: Shell, given: Given) -> None:
-    device = _device(shell, given)
+    device = _named(shell, given.need("device"))
     with shell.explain(f"Failed to reset device {device.name}"):
         device.reset()
     shell.extra(f"Device {device.name} reset\n")
