@@ -200,6 +200,12 @@ class Machine:
                 await self.execute("screendump", arguments)
             return mime, await asyncio.to_thread(path.read_bytes)
 
+    async def give_fd(self, name: str, fd: int) -> None:
+        """Give QEMU a copy of the descriptor, to be named in a command as ``name``. Raises MonitorError."""
+        if self._monitor is None:
+            raise MonitorClosed()
+        await self._monitor.give_fd(name, fd)
+
     # -- the end
 
     async def destroy(self, *, gracefully: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,20 @@ class Monitor:
             raise OperationTimeout(f"QEMU does not answer '{command}'") from None
         except (QMPError, StateError, EOFError, ConnectionError):
             raise MonitorClosed() from None
+
+    async def give_fd(self, name: str, fd: int) -> None:
+        """Give QEMU a copy of a descriptor, under ``name`` for the one command that takes it. Raises as
+        :meth:`execute` does."""
+        # the library's own way of sending one wants asyncio's sockets, and this loop may be uvloop's
+        writer = self._client._writer
+        if self._closed or writer is None:
+            raise MonitorClosed()
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as sock:
+            try:
+                socket.send_fds(sock, [b" "], [fd])
+            except OSError:
+                raise MonitorClosed() from None
+        await self.execute("getfd", {"fdname": name})
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -20,9 +20,12 @@ from guesthouse.services.host import Host
 from guesthouse.services.interfaces import Interfaces
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
+from guesthouse.services.long_jobs import LongJobs
+from guesthouse.services.native import Native
 from guesthouse.services.networks import Networks
 from guesthouse.services.nodedevs import NodeDevices
 from guesthouse.services.pools import Pools
+from guesthouse.services.saves import Saves
 from guesthouse.services.secrets import Secrets
 from guesthouse.services.volumes import Volumes
 
@@ -46,8 +49,11 @@ class Services:
         self.nodedevs = NodeDevices(ctx)
         self.interfaces = Interfaces()
         self._runner = Runner(ctx, self._guests, self._jobs, self.networks, user)
-        self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs)
-        self.domains.defaults = caps.defaults()
+        self.long_jobs = LongJobs(self._guests)
+        self.saves = Saves(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
+        self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs, self.saves)
+        self.native = Native(self._runner)
+        self.domains.defaults = self.saves.defaults = self.native.defaults = caps.defaults()
         self.host = Host(ctx, caps, user)
 
     @property
@@ -63,6 +69,7 @@ class Services:
         await self.networks.reattach()
         await self.pools.reattach()
         self.domains.load()
+        self.saves.load()
         await self._reattach_guests()
         if self._ctx.mode == "system":
             self.networks.ensure_default()

@@ -37,11 +37,13 @@ from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
 from guesthouse.services.networks import Networks
 from guesthouse.services.refs import DomainRef
+from guesthouse.services.saves import Saves
 
 _XML_SECURE, _XML_INACTIVE, _XML_UPDATE_CPU, _XML_MIGRATABLE = 1, 2, 4, 8
 _START_PAUSED, _START_BYPASS_CACHE, _START_FORCE_BOOT, _START_VALIDATE = 1, 4, 8, 16
 _DEFINE_VALIDATE = 1
 _UNDEFINE_FLAGS = 0x1F
+_UNDEFINE_MANAGED_SAVE = 1
 _CONSOLE_FORCE, _CONSOLE_SAFE = 1, 2
 _DESTROY_GRACEFUL, _DESTROY_REMOVE_LOGS = 1, 2
 _ACPI, _AGENT = 1, 2
@@ -56,7 +58,7 @@ _LIST_GROUPS: tuple[tuple[tuple[int, Callable[[Guest], bool]], ...], ...] = (
         (64, lambda g: g.state == State.SHUTOFF),
         (128, lambda g: g.state not in (State.RUNNING, State.PAUSED, State.SHUTOFF)),
     ),
-    ((256, lambda g: False), (512, lambda g: True)),
+    ((256, lambda g: g.saved), (512, lambda g: not g.saved)),
     ((1024, lambda g: g.autostart), (2048, lambda g: not g.autostart)),
     ((4096, lambda g: False), (8192, lambda g: True)),
     ((16384, lambda g: False), (32768, lambda g: True)),
@@ -100,12 +102,15 @@ def check_flags(flags: int, supported: int, function: str) -> None:
 class Domains:
     """The guests of this host. ``defaults`` completes the documents that clients send."""
 
-    def __init__(self, ctx: Context, networks: Networks, runner: Runner, guests: Guests, jobs: Jobs) -> None:
+    def __init__(
+        self, ctx: Context, networks: Networks, runner: Runner, guests: Guests, jobs: Jobs, saves: Saves
+    ) -> None:
         self._ctx = ctx
         self._networks = networks
         self._runner = runner
         self._guests = guests
         self._jobs = jobs
+        self._saves = saves
         self.defaults = GuestDefaults()
 
     # -- finding
@@ -177,7 +182,7 @@ class Domains:
     def define_xml_flags(self, xml: str, flags: int) -> DomainRef:
         check_flags(flags, _DEFINE_VALIDATE, "qemuDomainDefineXMLFlags")
         domain = self._read(xml)
-        guest = self._same(domain)
+        guest = self._guests.same(domain)
         fresh = guest is None or not guest.persistent
         if guest is None:
             guest = Guest(domain.name or "", domain.uuid or "")
@@ -186,17 +191,6 @@ class Domains:
         self._guests.add(guest)
         self._guests.emit(guest, Lifecycle.DEFINED_ADDED if fresh else Lifecycle.DEFINED_UPDATED)
         return guest.ref
-
-    def _same(self, domain: Domain) -> Guest | None:
-        """The guest that ``domain`` redefines. Raises OperationFailed where name or UUID is another's."""
-        name, uuid = domain.name or "", domain.uuid or ""
-        guest = self._guests.by_uuid(uuid)
-        if guest is not None and guest.name != name:
-            raise OperationFailed(f"domain '{guest.name}' is already defined with uuid {uuid}")
-        other = self._guests.by_name(name)
-        if guest is None and other is not None:
-            raise OperationFailed(f"domain '{name}' already exists with uuid {other.uuid}")
-        return guest
 
     async def undefine(self, dom: DomainRef) -> None:
         await self.undefine_flags(dom, 0)
@@ -207,9 +201,15 @@ class Domains:
         async with self._jobs.changing(guest.uuid, "undefine"):
             if not guest.persistent:
                 raise OperationInvalid("cannot undefine transient domain", domain=ErrorDomain.QEMU)
+            if guest.saved and not flags & _UNDEFINE_MANAGED_SAVE:
+                raise OperationInvalid(
+                    "Refusing to undefine while domain managed save image exists", domain=ErrorDomain.QEMU
+                )
             os_ = guest.definition.os if guest.definition else None
             if os_ is not None and os_.nvram is not None and not flags & 0xC:
                 raise OperationInvalid("cannot undefine domain with nvram", domain=ErrorDomain.QEMU)
+            if guest.saved:
+                self._saves.drop(guest)
             self._ctx.store.delete(KIND, guest.uuid)
             self._guests.emit(guest, Lifecycle.UNDEFINED_REMOVED)
             guest.definition = None
@@ -226,6 +226,8 @@ class Domains:
                 raise OperationInvalid("cannot rename a transient domain", domain=ErrorDomain.QEMU)
             if guest.active:
                 raise OperationInvalid("cannot rename active domain", domain=ErrorDomain.QEMU)
+            if guest.saved:
+                raise OperationInvalid("domain with a managed saved state can't be renamed", domain=ErrorDomain.QEMU)
             if not new_name or "/" in new_name:
                 raise InvalidArg(f"'{new_name}' is no name for a domain")
             if self._guests.by_name(new_name) is not None:
@@ -272,14 +274,20 @@ class Domains:
                 raise OperationInvalid("domain is already running", domain=ErrorDomain.QEMU)
             if guest.definition is None:
                 raise NoDomain(f"no domain with matching uuid '{guest.uuid}' ({guest.name})")
-            await self._runner.start(guest, guest.definition, paused=bool(flags & _START_PAUSED))
+            paused = bool(flags & _START_PAUSED)
+            if guest.saved and flags & _START_FORCE_BOOT:
+                self._saves.drop(guest)
+            if guest.saved:
+                await self._saves.start(guest, paused=paused, bypass_cache=bool(flags & _START_BYPASS_CACHE))
+            else:
+                await self._runner.start(guest, guest.definition, paused=paused)
         return guest.ref
 
     async def create_xml(self, xml_desc: str, flags: int) -> DomainRef:
         known = _START_PAUSED | _START_BYPASS_CACHE | _START_FORCE_BOOT | _START_VALIDATE
         check_flags(flags, known, "qemuDomainCreateXML")
         domain = self._read(xml_desc)
-        guest = self._same(domain)
+        guest = self._guests.same(domain)
         if guest is not None and guest.active:
             raise OperationInvalid(f"domain '{guest.name}' is already active with uuid {guest.uuid}")
         guest = guest or self._guests.add(Guest(domain.name or "", domain.uuid or ""))
@@ -440,10 +448,6 @@ class Domains:
         self._guests.find(dom)
         return 0
 
-    def has_managed_save_image(self, dom: DomainRef, flags: int) -> int:
-        self._guests.find(dom)
-        return 0
-
     def snapshot_num(self, dom: DomainRef, flags: int) -> int:
         self._guests.find(dom)
         return 0
@@ -463,15 +467,6 @@ class Domains:
     def get_messages(self, dom: DomainRef, flags: int) -> builtins.list[str]:
         self._guests.find(dom)
         return []
-
-    def get_control_info(self, dom: DomainRef, flags: int) -> tuple[int, int, int]:
-        guest = self._guests.find(dom)
-        self._running(guest)
-        return 0, 0, 0
-
-    def get_job_info(self, dom: DomainRef) -> tuple[int, ...]:
-        self._guests.find(dom)
-        return (0,) * 12
 
     async def open_console(self, dom: DomainRef, dev_name: str | None, flags: int) -> PtyStream:
         check_flags(flags, _CONSOLE_FORCE | _CONSOLE_SAFE, "qemuDomainOpenConsole")

@@ -1,14 +1,16 @@
-"""Places where a test may have the daemon die: between any two steps of a start or a stop."""
+"""Places where a test may have the daemon die: between any two steps of a start, a stop or a save."""
 
 from __future__ import annotations
 
 import os
 import signal
 
-#: Every step, in the order in which a start and then a stop pass them.
+#: Every step, in the order in which a start and then a stop pass them; then those of a save, and of a start from it.
 STEPS = (
     *("start-checked", "start-row", "start-labelled", "start-plugged", "start-spawned", "start-pid", "start-shaken"),
     *("start-facts", "start-running", "stop-row", "stop-dead", "stop-released"),
+    *("save-row", "save-paused", "save-written", "save-flushed", "save-decided", "save-named"),
+    *("restore-loaded", "restore-written", "restore-used"),
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from guesthouse.errors import NoDomain
+from guesthouse.errors import NoDomain, OperationFailed
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.machine import Machine
 from guesthouse.services.context import Context
@@ -32,10 +32,14 @@ class Reason:
     """Reasons of states, as libvirt numbers them: each name begins with the state that it belongs to."""
 
     RUNNING_BOOTED = 1
+    RUNNING_RESTORED = 3
     RUNNING_UNPAUSED = 5
     RUNNING_WAKEUP = 6
+    RUNNING_SAVE_CANCELED = 7
     PAUSED_UNKNOWN = 0
     PAUSED_USER = 1
+    PAUSED_MIGRATION = 2
+    PAUSED_SAVE = 3
     PAUSED_IOERROR = 5
     PAUSED_WATCHDOG = 6
     PAUSED_SHUTTING_DOWN = 8
@@ -45,6 +49,7 @@ class Reason:
     SHUTOFF_SHUTDOWN = 1
     SHUTOFF_DESTROYED = 2
     SHUTOFF_CRASHED = 3
+    SHUTOFF_SAVED = 5
     SHUTOFF_FAILED = 6
 
 
@@ -57,13 +62,17 @@ class Lifecycle:
     UNDEFINED_REMOVED = (1, 0)
     UNDEFINED_RENAMED = (1, 1)
     STARTED_BOOTED = (2, 0)
+    STARTED_RESTORED = (2, 2)
     SUSPENDED_PAUSED = (3, 0)
     SUSPENDED_IOERROR = (3, 2)
     SUSPENDED_WATCHDOG = (3, 3)
+    SUSPENDED_RESTORED = (3, 4)
     RESUMED_UNPAUSED = (4, 0)
+    RESUMED_FROM_SNAPSHOT = (4, 2)
     STOPPED_SHUTDOWN = (5, 0)
     STOPPED_DESTROYED = (5, 1)
     STOPPED_CRASHED = (5, 2)
+    STOPPED_SAVED = (5, 4)
     STOPPED_FAILED = (5, 5)
     SHUTDOWN_FINISHED = (6, 0)
     SHUTDOWN_GUEST = (6, 1)
@@ -85,6 +94,8 @@ class Guest:
     autostart: bool = False
     machine: Machine | None = None
     labels: list[dict[str, Any]] = field(default_factory=list)
+    #: there is a managed save image, which the next start uses up
+    saved: bool = False
     #: a reboot was asked for: when the guest powers off, it is reset instead
     reboot_wanted: bool = False
     #: its end is under way: what QEMU says meanwhile is no news
@@ -139,6 +150,17 @@ class Guests:
         guest = self._by_uuid.get(ref.uuid)
         if guest is None:
             raise NoDomain(f"no domain with matching uuid '{ref.uuid}' ({ref.name})")
+        return guest
+
+    def same(self, domain: Domain) -> Guest | None:
+        """The guest that ``domain`` is another document of. Raises OperationFailed where name or UUID is another's."""
+        name, uuid = domain.name or "", domain.uuid or ""
+        guest = self._by_uuid.get(uuid)
+        if guest is not None and guest.name != name:
+            raise OperationFailed(f"domain '{guest.name}' is already defined with uuid {uuid}")
+        other = self._by_name.get(name)
+        if guest is None and other is not None:
+            raise OperationFailed(f"domain '{name}' already exists with uuid {other.uuid}")
         return guest
 
     def by_uuid(self, uuid: str) -> Guest | None:

@@ -1,20 +1,24 @@
 """Starting and ending guests. Each step is undone when a later one fails, and is written down before it is taken, so
 that a daemon that dies in between leaves a row that leads its successor to everything.
 
-A runtime row: ``phase`` ("starting", "running", "stopping"), ``id``, ``xml`` (the live document, secrets included),
-``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back), and ``pid`` with ``start_time``
-once there is a process.
+A runtime row: ``phase`` ("starting", "running", "stopping", or one of :attr:`Runner.recoveries`), ``id``, ``xml`` (the
+live document, secrets included), ``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back),
+and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
+``used_up`` names a saved state that it was loaded from and that must not be loaded again.
+``volumes`` is what :mod:`guesthouse.services.disk_volumes` found.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +36,10 @@ from guesthouse.model.devices.chardev import CharDevice, CharSource
 from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.domain import Domain, Resource, Seclabel
-from guesthouse.qemu import command, images, process
+from guesthouse.qemu import command, images, migration, process, save_image
 from guesthouse.qemu.machine import Happening, Machine
+from guesthouse.qemu.monitor import MonitorError
+from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
 from guesthouse.services.context import Context
 from guesthouse.services.faults import step
@@ -50,6 +56,18 @@ _AGENT = "org.qemu.guest_agent.0"
 _AGENT_STARTED, _AGENT_CHANNEL = 1, 2
 
 
+@dataclass(frozen=True)
+class Restoring:
+    """A saved state to start from: ``fd`` is where it is read from; ``use_up`` is the file that goes away, because a
+    state older than the disks must not be loaded again."""
+
+    fd: int
+    use_up: Path | None = None
+
+
+Recovery = Callable[[Guest, dict[str, Any], bool], Awaitable[bool]]
+
+
 class Runner:
     """Runs guests: the one place that makes processes, and takes their leftovers away."""
 
@@ -60,25 +78,34 @@ class Runner:
         self._networks = networks
         self._user = user
         self._tasks: set[asyncio.Task[None]] = set()
+        #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
+        #: lives. They return whether that was all: else it is taken as one that runs.
+        self.recoveries: dict[str, Recovery] = {}
 
     # -- start
 
-    async def start(self, guest: Guest, definition: Domain, *, paused: bool = False) -> None:
+    async def start(
+        self, guest: Guest, definition: Domain, *, paused: bool = False, restoring: Restoring | None = None
+    ) -> None:
         """Start ``guest`` from ``definition``; it runs (or is paused, where ``paused``) when this returns.
+
+        ``restoring``: it goes on from that state, and does not boot.
 
         On an error the guest is off with reason "failed", and nothing of the start is left.
         """
         live = definition.copy()
         try:
             async with AsyncExitStack() as undo:
-                await self._start(guest, live, undo, paused)
+                await self._start(guest, live, undo, paused, restoring)
                 undo.pop_all()
         except BaseException:
             guest.live, guest.machine, guest.id, guest.labels = None, None, -1, []
             guest.set_state(State.SHUTOFF, Reason.SHUTOFF_FAILED)
             raise
 
-    async def _start(self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool) -> None:
+    async def _start(
+        self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool, restoring: Restoring | None
+    ) -> None:
         store = self._ctx.store
         if live.type == "kvm":
             self._need_kvm()
@@ -119,7 +146,7 @@ class Runner:
         undo.callback(machine.clean)
         undo.push_async_callback(machine.release)
         with ExitStack() as closing:  # QEMU has its own copies of what is closed here
-            wiring = command.Wiring(machine.prepare())
+            wiring = command.Wiring(machine.prepare(), incoming=restoring is not None)
             for nic in live.dev.interfaces:
                 plug = await self._networks.plug(nic, guest.ref)
                 closing.callback(plug.close)
@@ -153,17 +180,53 @@ class Runner:
         for display in live.dev.graphics:
             if display.passwd is not None:
                 await machine.set_password(display.type, display.passwd)
+        if restoring is not None:
+            await migration.incoming(machine, restoring.fd)
+            step("restore-loaded")
         await self._learn_characters(live, machine)
         step("start-facts")
         self._tell_agent(guest, connected=False, reason=_AGENT_STARTED)
-        if not paused:
+        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
+        if restoring is not None:
+            self._guests.emit(guest, Lifecycle.STARTED_RESTORED)
+        if restoring is not None and restoring.use_up is not None:
+            await self._let_go_on(guest, row, restoring.use_up, paused)
+        elif not paused:
             await machine.cont()
         if not machine.running:
             raise InternalError(f"the guest ended at once: {process.last_words(log) or 'QEMU said nothing'}")
-        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
         store.put_runtime(KIND, guest.uuid, row)
         step("start-running")
-        if paused:
+        self._tell_started(guest, paused, restoring is not None)
+
+    async def _let_go_on(self, guest: Guest, row: dict[str, Any], image: Path, paused: bool) -> None:
+        """Let a guest run on from ``image``, which is gone afterwards; where QEMU will not, all is as before."""
+        assert guest.machine is not None
+        aside = image.with_name(f"{image.name}.used")
+        self._ctx.store.put_runtime(
+            KIND, guest.uuid, {**row, "used_up": [str(image), str(aside)], "resume": not paused}
+        )
+        step("restore-written")
+        image.replace(aside)
+        save_image.sync_folder(image)
+        step("restore-used")
+        if not paused:
+            try:
+                await guest.machine.cont()
+            except MonitorError:
+                aside.replace(image)
+                raise
+        aside.unlink()
+        guest.saved = False
+
+    def _tell_started(self, guest: Guest, paused: bool, restored: bool) -> None:
+        if restored and paused:
+            guest.set_state(State.PAUSED, Reason.PAUSED_MIGRATION)
+            self._guests.emit(guest, Lifecycle.SUSPENDED_RESTORED)
+        elif restored:
+            guest.set_state(State.RUNNING, Reason.RUNNING_RESTORED)
+            self._guests.emit(guest, Lifecycle.RESUMED_FROM_SNAPSHOT)
+        elif paused:
             guest.set_state(State.PAUSED, Reason.PAUSED_USER)
             self._guests.emit(guest, Lifecycle.STARTED_BOOTED)
             self._guests.emit(guest, Lifecycle.SUSPENDED_PAUSED)
@@ -171,6 +234,33 @@ class Runner:
             guest.set_state(State.RUNNING, Reason.RUNNING_BOOTED)
             self._guests.emit(guest, Lifecycle.RESUMED_UNPAUSED)
             self._guests.emit(guest, Lifecycle.STARTED_BOOTED)
+
+    def command_line(self, definition: Domain) -> str:
+        """The command, as one types it, that a guest like ``definition`` would be started with. What the host prepares
+        for a start (taps, sockets, free ports) is made up; nothing is looked at and nothing is left."""
+        live = definition.copy()
+        live.id = -1
+        addresses.assign_aliases(live)
+        short = f"domain-{live.id}-{(live.name or '')[:_NAME_IN_PATH]}"
+        folder = self._ctx.paths.run / "qemu" / short
+        self._complete(live, self._ctx.paths.run / "channel" / "target" / short)
+        self._choose_ports(live, folder)
+        numbers = itertools.count(3)
+        wiring = command.Wiring(next(numbers))
+        for nic in live.dev.interfaces:
+            if nic.type != "user" and nic.alias is not None:
+                wiring.taps[nic.alias.name or ""] = next(numbers)
+        for device in [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]:
+            alias = (device.alias and device.alias.name) or ""
+            for _, _, kept in _outputs(device):
+                (wiring.logs if kept else wiring.files)[alias] = next(numbers)
+            if _daemon_listens(device.type, device.source):
+                wiring.sockets[alias] = next(numbers)
+        monitor = f"socket,id=charmonitor,fd={wiring.monitor_fd},"
+        by_path = f"socket,id=charmonitor,path={quote(str(folder / 'monitor.sock'))},"
+        built = command.build(live, wiring)
+        built.argv[:] = [word.replace(monitor, by_path) if word.startswith(monitor) else word for word in built.argv]
+        return built.shell()
 
     def _need_kvm(self) -> None:
         status = kvm.usable(self._ctx.paths.run)
@@ -281,8 +371,9 @@ class Runner:
         raise InternalError("no free port for graphics")
 
     def _character_socket(self, kind: str, source: CharSource | None, folder: Path) -> socket.socket | None:
-        if kind != "unix" or source is None or source.mode != "bind" or not source.path:
+        if not _daemon_listens(kind, source):
             return None
+        assert source is not None and source.path
         path = Path(source.path)
         if path.parent == folder:
             folder.mkdir(parents=True, exist_ok=True)
@@ -327,7 +418,7 @@ class Runner:
         assert machine is not None
         guest.stopping = True
         row = self._ctx.store.get_runtime(KIND, guest.uuid)
-        if row is not None and not gracefully:
+        if row is not None and not gracefully and row["phase"] not in self.recoveries:
             self._ctx.store.put_runtime(KIND, guest.uuid, {**row, "phase": "stopping"})
         step("stop-row")
         try:
@@ -381,6 +472,8 @@ class Runner:
             self._spawn(self._died(guest, data["status"]))
         elif name == "SHUTDOWN":
             self._spawn(self._powered_off(guest, data))
+        elif name == "MIGRATION_PASS":
+            self._guests.tell(guest, 20, {"iteration": data["pass"]})
         elif name == "RESET":
             self._guests.tell(guest, 1, {})
         elif name == "GUEST_PANICKED":
@@ -482,14 +575,12 @@ class Runner:
             guest = self._guests.add(Guest(name, uuid))
         machine = Machine(folder, log, self._user, lambda what, guest=guest: self._happened(guest, what))  # type: ignore[misc]
         guest.machine, guest.live, guest.id, guest.labels = machine, live, row["id"], row["labels"]
-        if row["phase"] == "running":
-            try:
-                if await machine.adopt(row):
-                    await self._learn_state(guest, machine)
-                    _log.info("adopted %s (pid %d)", name, machine.pid)
-                    return
-            except GuesthouseError as error:
-                _log.warning("the guest %s does not answer and is ended: %s", name, error)
+        recovery = self.recoveries.get(row["phase"])
+        was_running = row["phase"] == "running" or recovery is not None
+        if was_running and await self._adopt(guest, row, recovery):
+            return
+        for aside in row.get("used_up", ())[1:]:
+            Path(aside).unlink(missing_ok=True)
         for left in process.find(str(folder)):
             _log.warning("ending pid %d, left of a start of %s that was cut off", left.pid, name)
             left.kill(9)
@@ -497,15 +588,46 @@ class Runner:
             left.close()
         guest.stopping = True
         await self._release(guest)
-        ended = row["phase"] in ("running", "stopping")
-        reason = {"running": Reason.SHUTOFF_CRASHED, "stopping": Reason.SHUTOFF_DESTROYED}.get(
-            row["phase"], Reason.SHUTOFF_FAILED
+        ended = row["phase"] != "starting"
+        reason = {"starting": Reason.SHUTOFF_FAILED, "stopping": Reason.SHUTOFF_DESTROYED}.get(
+            row["phase"], Reason.SHUTOFF_CRASHED
         )
         event = Lifecycle.STOPPED_FAILED if row["phase"] != "stopping" else Lifecycle.STOPPED_DESTROYED
         if ended or guest.persistent:
             self._forget_run(guest, reason, event)
         else:
             self._guests.remove(guest)
+
+    async def _adopt(self, guest: Guest, row: dict[str, Any], recovery: Recovery | None) -> bool:
+        """Take up a guest that was running; whether nothing is left to do about it."""
+        machine, alive = guest.machine, False
+        assert machine is not None
+        try:
+            alive = await machine.adopt(row)
+        except GuesthouseError as error:
+            _log.warning("the guest %s does not answer and is ended: %s", guest.name, error)
+        try:
+            if recovery is not None and await recovery(guest, row, alive):
+                return True
+            if alive:
+                await self._resume(guest, row)
+                await self._learn_state(guest, machine)
+                _log.info("adopted %s (pid %d)", guest.name, machine.pid)
+                return True
+        except GuesthouseError as error:
+            _log.warning("the guest %s could not be taken up and is ended: %s", guest.name, error)
+        return False
+
+    async def _resume(self, guest: Guest, row: dict[str, Any]) -> None:
+        """Finish what kept a guest from running when its daemon died."""
+        assert guest.machine is not None
+        if row.get("resume") and await guest.machine.status() not in ("running", "shutdown", "guest-panicked"):
+            await guest.machine.cont()
+        for file in row.get("used_up", ()):
+            Path(file).unlink(missing_ok=True)
+            guest.saved = False
+        kept = {name: value for name, value in row.items() if name not in ("resume", "used_up")}
+        self._ctx.store.put_runtime(KIND, guest.uuid, kept)
 
     async def _learn_state(self, guest: Guest, machine: Machine) -> None:
         status = await machine.status()
@@ -522,6 +644,11 @@ class Runner:
         else:
             reason = Reason.PAUSED_IOERROR if status == "io-error" else Reason.PAUSED_USER
             guest.set_state(State.PAUSED, reason)
+
+
+def _daemon_listens(kind: str, source: CharSource | None) -> bool:
+    """Whether a character device is a socket that the daemon makes for QEMU."""
+    return kind == "unix" and source is not None and source.mode == "bind" and bool(source.path)
 
 
 def _restore(labels: list[dict[str, Any]]) -> None:

@@ -87,6 +87,8 @@ def undefine(shell: Shell, given: Given) -> None:
         if wanted and everything:
             raise Failed("Specified both --storage and --remove-all-storage")
         disks = _disks(shell, guest, split_commas(wanted) if wanted else None)
+    if saved and not flags:
+        raise Failed("Refusing to undefine while domain managed save image exists")
     with shell.explain(f"Failed to undefine domain '{name}'"):
         _undefine(guest, flags)
     shell.extra(f"Domain '{name}' has been undefined\n")

@@ -24,6 +24,8 @@ _NAMES = {
     "domain_config": "autostart undefine",
     "domain_names": "domid domname domrename domuuid",
     "domain_xml": "dumpxml edit",
+    "domain_save": "domxml-from-native domxml-to-native managedsave managedsave-define managedsave-dumpxml managedsave-edit"
+    " managedsave-remove restore save save-image-define save-image-dumpxml save-image-edit",
     "domain_metadata": "desc metadata",
     "console": "console ttyconsole",
     "display": "domdisplay vncdisplay",

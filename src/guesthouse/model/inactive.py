@@ -1,0 +1,80 @@
+"""A live document without what holds for one run alone: ids, ports, ptys, taps. Pure."""
+
+from __future__ import annotations
+
+from guesthouse.model.devices.chardev import CharDevice
+from guesthouse.model.devices.graphics import Graphics
+from guesthouse.model.devices.interface import Interface
+from guesthouse.model.domain import Domain
+from guesthouse.model.fields import Element
+
+_MADE_UP_TAP = "vnet"
+_OWN_ALIAS = "ua-"
+
+
+def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
+    """A document with which a guest like ``live`` can be started: the same devices at the same addresses.
+
+    ``definition`` tells what was left open there (None: nothing is known). Sockets below the folder ``made`` were
+    named by the daemon.
+    """
+    out = live.copy()
+    out.id = None
+    dev = out.dev
+    for spec in dev.SPECS:
+        value = getattr(dev, spec.name)
+        for device in value if isinstance(value, list) else [value]:
+            if isinstance(device, Element):
+                _forget_alias(device)
+    for disk in dev.disks:
+        if disk.source is not None:
+            disk.source.index = None
+    for nic in dev.interfaces:
+        _interface(nic)
+    for character in [*dev.serials, *dev.parallels, *dev.consoles, *dev.channels]:
+        _character(character, made)
+    shown = definition.dev.graphics if definition is not None else []
+    for number, display in enumerate(dev.graphics):
+        _graphics(display, shown[number] if number < len(shown) else None, made)
+    if definition is None or not definition.seclabels:
+        out.seclabels = [label for label in out.seclabels if label.type != "dynamic"]
+    return out
+
+
+def _forget_alias(device: Element) -> None:
+    alias = getattr(device, "alias", None)
+    if alias is not None and not (alias.name or "").startswith(_OWN_ALIAS):
+        device.alias = None  # type: ignore[attr-defined]
+
+
+def _interface(nic: Interface) -> None:
+    if nic.target is not None and (nic.target.dev or "").startswith(_MADE_UP_TAP):
+        nic.target.dev = None
+        if nic.target.managed is None:
+            nic.target = None
+    if nic.source is not None:
+        nic.source.portid = None
+        if nic.type == "network":
+            nic.source.bridge = None
+
+
+def _character(device: CharDevice, made: str) -> None:
+    device.tty = None
+    source = device.source
+    if source is not None and (device.type == "pty" or (source.path or "").startswith(f"{made}/")):
+        device.sources.clear()
+    if device.target is not None and device.is_virtio:
+        device.target.state = None
+
+
+def _graphics(display: Graphics, defined: Graphics | None, made: str) -> None:
+    if display.autoport:
+        display.port = -1 if display.type == "vnc" else None
+        display.tls_port = None
+    for number, listen in enumerate(display.listens):
+        if (listen.socket or "").startswith(f"{made}/"):
+            listen.socket = None
+        before = defined.listens[number] if defined is not None and number < len(defined.listens) else None
+        if before is not None and before.type == listen.type and before.address is None:
+            listen.address = None
+            display.listen = defined.listen if defined is not None else None
