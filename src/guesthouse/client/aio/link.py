@@ -165,6 +165,8 @@ class Link:
                 return
             for event in self._machine.feed(data, fds):
                 self._take(event)
+        except ConnectionLost:  # while it was answered
+            return
         except RPCError as error:
             self.lose(str(error))
         self.pace()
