@@ -132,6 +132,8 @@ class Session:
     def _call(self, call: wire.Call) -> None:
         for fd in call.fds:  # no procedure served here takes descriptors
             os.close(fd)
+        if not self._authenticated and not (call.row and call.row.name.startswith("auth_")):
+            _log.warning("refused a call before the login: %s", self._peer.identity)
         try:
             route = dispatch.route(
                 call, programs=self.programs, readonly=self._readonly, authenticated=self._authenticated

@@ -278,11 +278,12 @@ def guarded(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(door.call(lambda: door.server.listen_tcp("127.0.0.1", 0)))
 
 
-def test_sasl_lets_in_who_knows_the_password(door: Door, guarded: int) -> None:
+def test_sasl_lets_in_who_knows_the_password(door: Door, guarded: int, caplog: pytest.LogCaptureFixture) -> None:
     door.call(lambda: door.server.set_rules(may(("sasl:alice", ["connect:*"]))))
     with Raw(guarded, opened=False) as client:
         assert client.call("connect_open", name="qemu:///system", flags=0).message == "authentication required"
         assert client.call("domain_destroy", dom=REF).message == "authentication required"
+        assert caplog.text.count("refused a call before the login: from 127.0.0.1:") == 2
         assert prove(client, "alice", "wonderland") is None
         assert client.call("auth_list").types == [0]
         assert client.call("connect_open", name="qemu:///system", flags=0) is None
