@@ -379,6 +379,24 @@ class AccessDenied(GuesthouseError):
     default_domain = _D.ACCESS
 
 
+class StorageProbeFailed(GuesthouseError):
+    """libvirt error 75: nobody can tell what is on a device, or nothing is."""
+
+    code = 75
+    bare = "Storage pool probe failed"
+    prefix = "Storage pool probe failed: "
+    default_domain = _D.STORAGE
+
+
+class StoragePoolBuilt(GuesthouseError):
+    """libvirt error 76: there is something on the device already."""
+
+    code = 76
+    bare = "Storage pool already built"
+    prefix = "Storage pool already built: "
+    default_domain = _D.STORAGE
+
+
 class StorageVolExist(GuesthouseError):
     """libvirt error 90."""
 

@@ -179,6 +179,12 @@ class PoolSource(Element, tag="source", paired=True):
     product: Named | None = Child(Named, "product")
 
 
+class Sources(Element, tag="sources", paired=True):
+    """What pools could be made of."""
+
+    sources: list[PoolSource] = Children(PoolSource)
+
+
 class PoolTarget(Element, tag="target"):
     path: str | None = Text("path")
     permissions: Permissions | None = Child(Permissions)

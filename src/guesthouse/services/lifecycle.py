@@ -6,6 +6,7 @@ live document, secrets included), ``name``, ``folder`` (of the monitor and chann
 and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
 ``used_up`` names a saved state that it was loaded from and that must not be loaded again.
 ``volumes`` is what :mod:`guesthouse.services.disk_volumes` found.
+``volumes`` is what :mod:`guesthouse.services.disk_volumes` found.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
+from guesthouse.services import disk_volumes
 from guesthouse.services.context import Context
 from guesthouse.services.faults import step
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.networks import Networks
+from guesthouse.services.pools import Pools
 
 _log = logging.getLogger(__name__)
 
@@ -71,11 +74,12 @@ Recovery = Callable[[Guest, dict[str, Any], bool], Awaitable[bool]]
 class Runner:
     """Runs guests: the one place that makes processes, and takes their leftovers away."""
 
-    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs, networks: Networks, user: User) -> None:
+    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs, networks: Networks, pools: Pools, user: User) -> None:
         self._ctx = ctx
         self._guests = guests
         self._jobs = jobs
         self._networks = networks
+        self._pools = pools
         self._user = user
         self._tasks: set[asyncio.Task[None]] = set()
         #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
@@ -109,6 +113,7 @@ class Runner:
         store = self._ctx.store
         if live.type == "kvm":
             self._need_kvm()
+        places = disk_volumes.find(live, self._pools)
         command.check(live)
         guest.id = live.id = store.next_id()
         addresses.assign_aliases(live)
@@ -129,6 +134,7 @@ class Runner:
             "folder": str(folder),
             "channels": str(channels),
             "labels": labels,
+            "volumes": places,
             "xml": live.to_xml(secrets=True),
             "persistent": guest.persistent,
         }
@@ -569,6 +575,7 @@ class Runner:
         guest = self._guests.by_uuid(uuid)
         live = Domain.from_xml(row["xml"])
         live.id = row["id"]
+        disk_volumes.put(live, row.get("volumes", {}))
         folder = Path(row["folder"])
         log = self._ctx.paths.log / "qemu" / f"{name}.log"
         if guest is None:

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from guesthouse.errors import (
+    ConfigUnsupported,
     Domain,
     GuesthouseError,
     InternalError,
-    InvalidArg,
     NoStoragePool,
     NoStorageVol,
     OperationFailed,
     OperationInvalid,
     XMLDetail,
 )
+from guesthouse.model.pool_capabilities import pool_capabilities
 from guesthouse.model.storage import Pool, PoolTarget, Volume
-from guesthouse.model.storage_rules import clean_path, parse_pool, pool_number
+from guesthouse.model.storage_rules import clean_path, parse_pool
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.refs import PoolRef, VolumeRef
-from guesthouse.storage import directory
-from guesthouse.storage.work import in_thread
+from guesthouse.storage.backend import BUILD_NO_OVERWRITE, BUILD_OVERWRITE, Backend, check_exclusive, check_flags
+from guesthouse.storage.backends import backend, supported_types
 
 _log = logging.getLogger(__name__)
 _KIND = "storage_pool"
@@ -35,7 +37,6 @@ _STATE_INACTIVE, _STATE_RUNNING = 0, 2
 _XML_INACTIVE = 1
 _DEFINE_VALIDATE = 1
 _WITH_BUILD, _WITH_BUILD_OVERWRITE, _WITH_BUILD_NO_OVERWRITE = 1, 2, 4
-_BUILD_NO_OVERWRITE, _BUILD_OVERWRITE = 4, 8
 # virConnectListAllStoragePoolsFlags: pairs of yes and no, then a bit a type
 _INACTIVE, _ACTIVE, _PERSISTENT, _TRANSIENT, _AUTOSTART, _NO_AUTOSTART = 1, 2, 4, 8, 16, 32
 _TYPE_BITS = {
@@ -47,6 +48,9 @@ _TYPE_BITS = {
         )
     )
 }
+
+
+_ON_DEVICES = ("fs", "logical", "disk", "zfs")
 
 
 class PoolInfo(NamedTuple):
@@ -85,6 +89,7 @@ class PoolEntry:
     volumes: dict[str, VolumeEntry] = field(default_factory=dict)
     jobs: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def name(self) -> str:
@@ -97,6 +102,15 @@ class PoolEntry:
     @property
     def ref(self) -> PoolRef:
         return PoolRef(self.name, self.uuid)
+
+    @property
+    def backend(self) -> Backend:
+        """What serves pools of this type. Raises InternalError where nothing does."""
+        return backend(self.pool.type)
+
+    def turn(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Held while a volume is made or removed: where one changes the others, one at a time."""
+        return self._one_by_one if self.backend.entangled else contextlib.nullcontext()
 
     def volume_ref(self, volume: Volume) -> VolumeRef:
         return VolumeRef(self.name, volume.name or "", volume.key or "")
@@ -111,20 +125,8 @@ def invalid(text: str) -> OperationInvalid:
     return OperationInvalid(text, domain=Domain.STORAGE)
 
 
-def check_flags(flags: int, supported: int, function: str) -> None:
-    if flags & ~supported:
-        text = f"unsupported flags (0x{flags & ~supported:x}) in function {function}"
-        raise InvalidArg(text, domain=Domain.STORAGE)
-
-
-def _check_backend(pool: Pool) -> None:
-    if pool.type != "dir":
-        text = f"missing backend for pool type {pool_number(pool.type)} ({pool.type})"
-        raise InternalError(text, domain=Domain.STORAGE)
-
-
 class Pools:
-    """libvirt's storage pool procedures over the store and the host's folders. All raise libvirt's errors.
+    """libvirt's storage pool procedures over the store and the backends. All raise libvirt's errors.
 
     Methods are handlers: their keyword arguments are the fields of the procedure's argument struct.
     """
@@ -140,7 +142,8 @@ class Pools:
     # What the daemon calls
 
     async def reattach(self) -> None:
-        """Take up the pools that were active when the former daemon ended; one whose folder is gone is inactive."""
+        """Take up the pools that were active when the former daemon ended; one that is not there any more (its folder is
+        gone, nothing is mounted) is inactive."""
         for uuid, doc in self._ctx.store.all_runtime(_KIND).items():
             entry = self._entries.get(uuid)
             try:
@@ -149,6 +152,8 @@ class Pools:
                     entry = self._entries[uuid] = PoolEntry(pool)
                 elif entry.pool != pool:
                     entry.pool, entry.next = pool, entry.pool
+                if not await entry.backend.started(entry.pool):
+                    raise invalid(f"storage pool '{entry.name}' is not active")
                 await self._read(entry)
                 entry.active = True
             except (GuesthouseError, KeyError) as error:
@@ -192,10 +197,13 @@ class Pools:
                     return entry.volume_ref(volume_entry.volume)
         return None
 
-    def resolve(self, pool: str, volume: str) -> str:
-        """The path of a volume, for ``<source pool='' volume=''/>``. Raises NoStoragePool, NoStorageVol, or
-        OperationInvalid where the pool is not active."""
-        return self.volume(self.by_name(pool), volume).volume.path
+    def resolve(self, pool: str, volume: str) -> Volume:
+        """The volume that ``<source pool='' volume=''/>`` names. Raises NoStoragePool, NoStorageVol, or
+        ConfigUnsupported where the pool is not active."""
+        entry = self.by_name(pool)
+        if not entry.active:
+            raise ConfigUnsupported(f"storage pool '{pool}' containing volume '{volume}' is not active")
+        return self.volume(entry, volume).volume
 
     # Finding and listing
 
@@ -301,7 +309,7 @@ class Pools:
         pool = parse_pool(xml)
         if "\n" in (pool.name or ""):
             raise XMLDetail("invalid char in name: \n", domain=Domain.STORAGE)
-        _check_backend(pool)
+        backend(pool.type)
         entry = self._match(pool)
         autostart = entry.autostart if entry else False
         self._ctx.store.put(_KIND, pool.uuid or "", pool.name or "", pool.to_xml(), autostart)
@@ -316,10 +324,10 @@ class Pools:
         return entry.ref
 
     def _match(self, pool: Pool, *, must_be_inactive: bool = False) -> PoolEntry | None:
-        """The known pool that this document is about. Raises OperationFailed where its name, UUID or folder is
+        """The known pool that this document is about. Raises OperationFailed where its name, UUID or storage is
         another's."""
         for other in self._entries.values():
-            if other.name != pool.name and other.pool.type == pool.type and other.pool.path == pool.path:
+            if other.name != pool.name and _same_source(other.pool, pool):
                 text = f"Storage source conflict with pool: '{other.name}'"
                 raise OperationFailed(text, domain=Domain.STORAGE)
         entry = self._entries.get(pool.uuid or "")
@@ -339,7 +347,7 @@ class Pools:
         return entry
 
     def undefine(self, pool: PoolRef) -> None:
-        """Forget a pool that is not active; its folder and files stay."""
+        """Forget a pool that is not active; what it holds stays."""
         entry = self._entry(pool)
         self._check_idle(entry)
         self._ctx.store.delete(_KIND, entry.uuid)
@@ -363,7 +371,7 @@ class Pools:
         """Start a pool that is forgotten when it stops; or a defined one with another document."""
         build = _build_wish(flags, "storagePoolCreateXML")
         pool = parse_pool(xml)
-        _check_backend(pool)
+        backend(pool.type)
         entry = self._match(pool, must_be_inactive=True)
         if entry is None:
             entry = self._entries[pool.uuid or ""] = PoolEntry(pool)
@@ -375,7 +383,6 @@ class Pools:
     async def create(self, pool: PoolRef, flags: int) -> None:
         build = _build_wish(flags, "storagePoolCreate")
         entry = self._entry(pool)
-        _check_backend(entry.pool)
         self._check_stopped(entry)
         await self._start(entry, build)
 
@@ -389,12 +396,18 @@ class Pools:
     async def _start(self, entry: PoolEntry, build: int | None) -> None:
         """Start a pool that is neither active nor starting. A failure leaves it as it was."""
         entry.starting = True
-        live = entry.pool.to_xml()
         try:
+            kind = entry.backend
             if build is not None:
-                await _build(entry.pool, build)
-            self._ctx.store.put_runtime(_KIND, entry.uuid, {"xml": live})
-            await self._read(entry)
+                await kind.build(entry.pool, build)
+            self._ctx.store.put_runtime(_KIND, entry.uuid, {"xml": entry.pool.to_xml()})
+            await kind.start(entry.pool)
+            try:
+                await self._read(entry)
+            except BaseException:
+                with contextlib.suppress(GuesthouseError):
+                    await kind.stop(entry.pool)
+                raise
             entry.active = True
         finally:
             entry.starting = False
@@ -404,17 +417,27 @@ class Pools:
         self._emit(entry, _STARTED)
 
     async def _read(self, entry: PoolEntry) -> None:
-        path = entry.pool.path
         async with entry.lock:
-            found = await in_thread(lambda check: directory.scan(path, check))
-            directory.take_scan(entry.pool, found)
+            found = await entry.backend.refresh(entry.pool)
             before = entry.volumes
-            entry.volumes = {name: VolumeEntry(volume) for name, volume in found.volumes.items()}
+            entry.volumes = {name: VolumeEntry(volume) for name, volume in found.items()}
             for name, old in before.items():
                 # who streams a volume holds on to its entry
                 if old.in_use and name in entry.volumes:
                     old.volume = entry.volumes[name].volume
                     entry.volumes[name] = old
+
+    async def recount(self, entry: PoolEntry) -> None:
+        """Read a pool in which one volume's coming or going changes others; they keep the formats that they were made
+        with."""
+        async with entry.lock:
+            found = await entry.backend.refresh(entry.pool)
+            for name in [name for name, old in entry.volumes.items() if name not in found and not old.building]:
+                del entry.volumes[name]
+            for name, volume in found.items():
+                known = entry.volumes.setdefault(name, VolumeEntry(volume)).volume
+                volume.target.format = known.target.format
+                known.__dict__.update(volume.__dict__)
 
     def _stopped(self, entry: PoolEntry) -> None:
         """Bring a pool that is no longer active to its definition, or forget it."""
@@ -426,40 +449,39 @@ class Pools:
             entry.pool, entry.next = entry.next, None
 
     async def build(self, pool: PoolRef, flags: int) -> None:
-        """Make the pool's folder."""
+        """Make what holds the pool: its folder, file system, volume group, partition table."""
         entry = self._entry(pool)
-        _check_backend(entry.pool)
         self._check_stopped(entry)
         entry.starting = True
         try:
-            await _build(entry.pool, flags)
+            await entry.backend.build(entry.pool, flags)
         finally:
             entry.starting = False
         self._emit(entry, _CREATED)
 
     async def destroy(self, pool: PoolRef) -> None:
-        """Stop using the pool; its folder and files stay."""
+        """Stop using the pool; what it holds stays."""
         entry = self._entry(pool)
         async with entry.lock:
             self._check_idle(entry, active=True)
+            await entry.backend.stop(entry.pool)
             self._ctx.store.delete_runtime(_KIND, entry.uuid)
             self._stopped(entry)
         self._emit(entry, _STOPPED)
 
     async def delete(self, pool: PoolRef, flags: int) -> None:
-        """Remove the folder of a pool that is not active; it must be empty."""
+        """Remove what holds a pool that is not active; a folder must be empty."""
         entry = self._entry(pool)
         self._check_idle(entry)
-        check_flags(flags, 0, "virStorageBackendDeleteLocal")
         entry.starting = True
         try:
-            await in_thread(lambda check: directory.delete(entry.pool))
+            await entry.backend.delete(entry.pool, flags)
         finally:
             entry.starting = False
         self._emit(entry, _DELETED)
 
     async def refresh(self, pool: PoolRef, flags: int) -> None:
-        """Read the folder anew. A pool that cannot be read is inactive after that."""
+        """Find its volumes anew. A pool that cannot be read is inactive after that."""
         check_flags(flags, 0, "storagePoolRefresh")
         entry = self._entry(pool)
         self._check_idle(entry, active=True)
@@ -510,6 +532,16 @@ class Pools:
     def is_persistent(self, pool: PoolRef) -> int:
         return int(self._entry(pool).persistent)
 
+    async def find_sources(self, type: str, srcSpec: str | None, flags: int) -> str:
+        """What pools of a type could be made of on this host, or on the one that ``srcSpec`` names."""
+        check_flags(flags, 0, "storageConnectFindPoolSources")
+        return await backend(type).find_sources(srcSpec)
+
+    def capabilities(self, flags: int) -> str:
+        """The types of pools that are served and whose programs are installed."""
+        check_flags(flags, 0, "storageConnectGetStoragePoolCapabilities")
+        return pool_capabilities(supported_types())
+
     def num_of_volumes(self, pool: PoolRef) -> int:
         return len(self.active(pool).volumes)
 
@@ -520,23 +552,28 @@ class Pools:
 def _build_wish(flags: int, function: str) -> int | None:
     """The build flags that create flags ask for, None for no build."""
     check_flags(flags, _WITH_BUILD | _WITH_BUILD_OVERWRITE | _WITH_BUILD_NO_OVERWRITE, function)
-    _check_exclusive(flags, _WITH_BUILD_OVERWRITE, _WITH_BUILD_NO_OVERWRITE)
+    check_exclusive(flags, _WITH_BUILD_OVERWRITE, _WITH_BUILD_NO_OVERWRITE)
     if flags & _WITH_BUILD_OVERWRITE:
-        return _BUILD_OVERWRITE
+        return BUILD_OVERWRITE
     if flags & _WITH_BUILD_NO_OVERWRITE:
-        return _BUILD_NO_OVERWRITE
+        return BUILD_NO_OVERWRITE
     return 0 if flags else None
 
 
-def _check_exclusive(flags: int, one: int, other: int) -> None:
-    if flags & one and flags & other:
-        text = "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE'"
-        raise InvalidArg(f"{text} are mutually exclusive", domain=Domain.STORAGE)
+def _same_source(one: Pool, other: Pool) -> bool:
+    """Whether two pools would have the same storage."""
+    devices = [{device.path for device in pool.source.devices} if pool.source else set() for pool in (one, other)]
+    if one.type in _ON_DEVICES and other.type in _ON_DEVICES:
+        return bool(devices[0] & devices[1])
+    if one.type != other.type:
+        return False
+    if one.type == "netfs":
+        return _remote(one) == _remote(other)
+    return one.type == "dir" and one.path == other.path
 
 
-async def _build(pool: Pool, flags: int) -> None:
-    check_flags(flags, _BUILD_OVERWRITE | _BUILD_NO_OVERWRITE, "virStorageBackendFileSystemBuild")
-    _check_exclusive(flags, _BUILD_OVERWRITE, _BUILD_NO_OVERWRITE)
-    await in_thread(lambda check: directory.build(pool))
-    if flags:
-        raise invalid(f"No source device specified when formatting pool '{pool.name}'")
+def _remote(pool: Pool) -> tuple[str | None, str | None]:
+    source = pool.source
+    if source is None:
+        return None, None
+    return source.hosts[0].name if source.hosts else None, source.dir.path if source.dir else None

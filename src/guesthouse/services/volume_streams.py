@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat
 from collections.abc import Callable
 
 from guesthouse.errors import Domain, InvalidArg, SystemFailure
@@ -63,7 +64,7 @@ class Download(_FileStream):
 
     def __init__(self, path: str, offset: int, length: int, *, sparse: bool) -> None:
         super().__init__(path, os.O_RDONLY, offset, length)
-        self._sparse = sparse
+        self._sparse = sparse and stat.S_ISREG(os.fstat(self._fd).st_mode)  # devices have no holes
 
     async def read(self, limit: int) -> bytes | Hole:
         async with self._busy:

@@ -19,11 +19,12 @@ from guesthouse.errors import (
 from guesthouse.model.storage import VOLUME_TYPES, Volume
 from guesthouse.model.storage_rules import clean_path, parse_volume
 from guesthouse.services.context import Context
-from guesthouse.services.pools import PoolEntry, Pools, VolumeEntry, check_flags, invalid
+from guesthouse.services.pools import PoolEntry, Pools, VolumeEntry, invalid
 from guesthouse.services.refs import PoolRef, VolumeRef
 from guesthouse.services.streams import Stream
 from guesthouse.services.volume_streams import Download, Upload
-from guesthouse.storage import directory, images
+from guesthouse.storage import images
+from guesthouse.storage.backend import check_flags
 from guesthouse.storage.work import in_thread
 
 _CREATE_METADATA, _CREATE_REFLINK, _CREATE_VALIDATE = 1, 2, 4
@@ -100,7 +101,7 @@ class Volumes:
         if volume.allocation is None:
             volume.allocation = volume.capacity
         async with self._made(entry, volume) as wanted:
-            await images.create(wanted, preallocate=bool(flags & _CREATE_METADATA))
+            await entry.backend.create(entry.pool, wanted, preallocate=bool(flags & _CREATE_METADATA))
         return entry.volume_ref(volume)
 
     async def create_xml_from(self, pool: PoolRef, xml: str, clonevol: VolumeRef, flags: int) -> VolumeRef:
@@ -114,16 +115,17 @@ class Volumes:
             raise InternalError(text, domain=Domain.STORAGE)
         _check_made(source)
         with _used(source):
-            await self._refresh(source)
+            await self._refresh(source_pool, source)
             volume.capacity = max(volume.capacity or 0, source.volume.capacity or 0)
             if volume.allocation is None:
                 volume.allocation = volume.capacity
             source_pool.jobs += 1
             try:
                 async with self._made(entry, volume) as wanted:
-                    await images.create(
+                    await entry.backend.copy(
+                        entry.pool,
                         wanted,
-                        source=source.volume,
+                        source.volume,
                         preallocate=bool(flags & _CREATE_METADATA),
                         reflink=bool(flags & _CREATE_REFLINK),
                     )
@@ -140,33 +142,41 @@ class Volumes:
         entry = VolumeEntry(volume, building=True)
         async with pool.lock:
             self._pools.require_active(pool)
-            await _place(pool, volume)
+            await pool.backend.place(pool.pool, volume)
             if volume.name in pool.volumes:
                 raise StorageVolExist(f"'{volume.name}'")
             pool.volumes[volume.name or ""] = entry
             pool.jobs += 1
         try:
-            yield volume.copy()
-            await self._refresh(entry)
+            async with pool.turn():
+                yield volume.copy()
+                if pool.backend.entangled:
+                    await self._pools.recount(pool)
+            if not pool.backend.entangled:
+                await self._refresh(pool, entry)
         except BaseException:
             pool.volumes.pop(volume.name or "", None)
             raise
         finally:
             entry.building = False
             pool.jobs -= 1
-        pool.take(volume.allocation or 0)
+        if not pool.backend.entangled:
+            pool.take(volume.allocation or 0)
 
     # Changing
 
     async def delete(self, vol: VolumeRef, flags: int) -> None:
         self._find_idle(vol)
         check_flags(flags, 0, "virStorageBackendVolDeleteLocal")
-        async with self._pools.by_name(vol.pool).lock:
+        found = self._pools.by_name(vol.pool)
+        async with found.turn(), found.lock:
             pool, entry = self._find_idle(vol)  # the pool may have been read anew meanwhile
             with _used(entry):
-                await in_thread(lambda check: images.delete(entry.volume))
+                await pool.backend.remove(pool.pool, entry.volume)
             del pool.volumes[vol.name]
             pool.take(-(entry.volume.allocation or 0))
+        if pool.backend.entangled:
+            await self._pools.recount(pool)
 
     async def resize(self, vol: VolumeRef, capacity: int, flags: int) -> None:
         """Make a volume ``capacity`` bytes long, or longer or shorter by that with the flag for it."""
@@ -185,7 +195,7 @@ class Volumes:
         if take and capacity - allocation > (pool.pool.available or 0):
             raise OperationFailed("Not enough space left in storage pool", domain=Domain.STORAGE)
         with _job(pool), _used(entry):
-            await images.resize(volume, capacity, take=take)
+            await pool.backend.resize(volume, capacity, take=take)
         volume.capacity = capacity
         if take:
             volume.allocation = capacity
@@ -201,8 +211,7 @@ class Volumes:
             raise InvalidArg(f"wiping algorithm {algorithm} not supported", domain=Domain.STORAGE)
         pool, entry = self._find_idle(vol)
         with _job(pool), _used(entry):
-            await images.wipe(entry.volume, algorithm)
-            entry.volume = await in_thread(lambda check: _look(entry.volume))
+            await pool.backend.wipe(entry.volume, algorithm)
 
     # Contents
 
@@ -238,10 +247,11 @@ class Volumes:
 
     # Asking
 
-    async def _refresh(self, entry: VolumeEntry) -> None:
-        """Bring the volume up to date. Raises NoStorageVol where its file is gone."""
+    @staticmethod
+    async def _refresh(pool: PoolEntry, entry: VolumeEntry) -> None:
+        """Bring the volume up to date. Raises NoStorageVol where it is gone."""
         fresh = entry.volume.copy()
-        await in_thread(lambda check: directory.refresh(fresh))
+        await pool.backend.update(fresh)
         entry.volume.__dict__.update(fresh.__dict__)
 
     async def get_info(self, vol: VolumeRef) -> VolumeInfo:
@@ -249,18 +259,18 @@ class Volumes:
 
     async def get_info_flags(self, vol: VolumeRef, flags: int) -> VolumeInfo:
         check_flags(flags, _GET_PHYSICAL, "storageVolGetInfoFlags")
-        _, entry = self._find(vol)
+        pool, entry = self._find(vol)
         if not entry.building:
-            await self._refresh(entry)
+            await self._refresh(pool, entry)
         volume = entry.volume
         taken = volume.physical if flags & _GET_PHYSICAL else volume.allocation
         return VolumeInfo(VOLUME_TYPES.index(volume.type), volume.capacity or 0, taken or 0)
 
     async def get_xml_desc(self, vol: VolumeRef, flags: int) -> str:
         check_flags(flags, 0, "storageVolGetXMLDesc")
-        _, entry = self._find(vol)
+        pool, entry = self._find(vol)
         if not entry.building:
-            await self._refresh(entry)
+            await self._refresh(pool, entry)
         return entry.volume.to_xml()
 
     def get_path(self, vol: VolumeRef) -> str:
@@ -288,23 +298,3 @@ def _job(pool: PoolEntry) -> Iterator[None]:
         yield
     finally:
         pool.jobs -= 1
-
-
-async def _place(pool: PoolEntry, volume: Volume) -> None:
-    """Give a new volume its type, path and key. Raises OperationInvalid for a name that leads out of the pool, or
-    where there is such a file."""
-    if "/" in (volume.name or ""):
-        raise invalid(f"volume name '{volume.name}' cannot contain '/'")
-    path = f"{pool.pool.path}/{volume.name}"
-    volume.type = "dir" if volume.target.format_name == "dir" else "file"
-    volume.target.path = volume.key = path
-    if await in_thread(lambda check: directory.exists(path)):
-        raise invalid(f"volume target path '{path}' already exists")
-
-
-def _look(volume: Volume) -> Volume:
-    """The volume as it is found when nothing is known of it."""
-    try:
-        return directory.find(volume.path, volume.name or "")
-    except (OSError, directory.NotAVolume):
-        return volume

@@ -180,7 +180,7 @@ def find(path: str, name: str) -> Volume:
     volume = Volume(name=name, key=path, target=VolumeTarget(path=path))
     fd, facts = _open(path)
     try:
-        _measure(volume, fd, facts)
+        measure(volume, fd, facts)
         if stat.S_ISDIR(facts.st_mode):
             volume.type = "dir"
             volume.target.format = VolumeFormat(type="dir")
@@ -241,7 +241,7 @@ def refresh(volume: Volume) -> None:
     except OSError as error:
         raise system_failure(error, f"cannot open volume '{path}'") from None
     try:
-        _measure(volume, fd, facts)
+        measure(volume, fd, facts)
         if not stat.S_ISDIR(facts.st_mode):
             _take_capacity(volume, formats.inspect(formats.read_header(fd), volume.target.format_name))
     except OSError as error:
@@ -272,7 +272,8 @@ def _open(path: str) -> tuple[int, os.stat_result]:
     return fd, facts
 
 
-def _measure(volume: Volume, fd: int, facts: os.stat_result) -> None:
+def measure(volume: Volume, fd: int, facts: os.stat_result) -> None:
+    """Take sizes, permissions and times from an open file, folder or block device."""
     if stat.S_ISREG(facts.st_mode):
         volume.allocation = facts.st_blocks * 512
         volume.capacity = volume.physical = facts.st_size

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from guesthouse.errors import (
@@ -115,6 +116,26 @@ def allocate(fd: int, path: str, start: int, size: int, check: Check) -> None:
         raise system_failure(error, what) from None
 
 
+async def fill(path: str, source: Volume) -> None:
+    """Write the contents of ``source`` onto a block device that is long enough. Raises SystemFailure, InternalError."""
+    if source.target.format_name in ("raw", "none") or source.type == "block":
+
+        def write(check: Check) -> None:
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError as error:
+                raise system_failure(error, f"cannot create path '{path}'") from None
+            try:
+                _copy(source.path, fd, path, check, skip_zeros=False, reflink=False)
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+
+        await in_thread(write)
+    else:
+        await run("qemu-img", "convert", "-n", "-f", _image_format(source), "-O", "raw", source.path, path)
+
+
 def _copy(source: str, fd: int, path: str, check: Check, *, skip_zeros: bool, reflink: bool) -> None:
     try:
         input_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -137,17 +158,18 @@ def _copy(source: str, fd: int, path: str, check: Check, *, skip_zeros: bool, re
 
 
 def _copy_data(source: int, fd: int, check: Check, skip_zeros: bool) -> None:
-    """Copy data, not holes: the target reads as zeros there already."""
+    """Copy data, not holes: a new file reads as zeros there already. Devices have none, and hold what they held."""
     end = os.lseek(source, 0, os.SEEK_END)
+    files = all(stat.S_ISREG(os.fstat(each).st_mode) for each in (source, fd))
     at = 0
     while at < end:
         try:
-            start = os.lseek(source, at, os.SEEK_DATA)
+            start = os.lseek(source, at, os.SEEK_DATA) if files else at
         except OSError as error:
             if error.errno == errno.ENXIO:  # nothing but a hole is left
                 return
             raise
-        at = os.lseek(source, start, os.SEEK_HOLE)
+        at = os.lseek(source, start, os.SEEK_HOLE) if files else end
         while start < at:
             check()
             block = os.pread(source, min(_BUFFER, at - start), start)
@@ -348,7 +370,7 @@ def _wipe(path: str, check: Check) -> None:
     try:
         facts = os.fstat(fd)
         size = os.lseek(fd, 0, os.SEEK_END)
-        if facts.st_blocks * 512 < size and facts.st_blksize:
+        if stat.S_ISREG(facts.st_mode) and facts.st_blocks * 512 < size and facts.st_blksize:
             # sparse already: letting go of its blocks is enough
             os.ftruncate(fd, 0)
             os.ftruncate(fd, size)
@@ -366,7 +388,12 @@ def _wipe(path: str, check: Check) -> None:
 def clear(fd: int, start: int, length: int) -> None:
     """Have ``length`` bytes from ``start`` on read as zeros; the file grows if it ends before. Raises OSError."""
     end = start + length
-    size = os.fstat(fd).st_size
+    facts = os.fstat(fd)
+    if stat.S_ISBLK(facts.st_mode):  # it has no holes
+        for at in range(start, end, _BUFFER):
+            write_all(fd, _ZEROS[: min(_BUFFER, end - at)], at)
+        return
+    size = facts.st_size
     at = start
     while at < min(end, size):
         with contextlib.suppress(OSError):  # ENXIO: no data from here on

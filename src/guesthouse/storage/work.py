@@ -10,12 +10,14 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from guesthouse.errors import Domain, InternalError, OperationAborted, SystemFailure
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 #: Called now and then by work in a thread: raises OperationAborted once nobody wants its result.
 Check = Callable[[], None]
@@ -47,36 +49,52 @@ async def _settle(task: asyncio.Future[_T]) -> None:
         _log.debug("abandoned work ended: %s", error)
 
 
-async def run(program: str, *args: str, cwd: str | None = None, keep: Sequence[int] = ()) -> None:
-    """Run ``program`` to its end; ``keep`` are descriptors that it inherits. It is killed when the caller is cancelled.
+def find_program(program: str) -> str | None:
+    """Where ``program`` is, None where it is not installed. A path is where Debian has it; elsewhere its name counts."""
+    return shutil.which(program) or (shutil.which(Path(program).name, path=_PATH) if "/" in program else None)
 
-    Raises InternalError where it is missing or fails, with its own last words; SystemFailure(ENOSPC) where these say
-    that the disk is full.
-    """
-    path = shutil.which(program)
+
+async def ask(program: str, *args: str, cwd: str | None = None, keep: Sequence[int] = ()) -> tuple[int, str, str]:
+    """Run ``program`` to its end: exit status, and what it wrote to its two outputs; ``keep`` are descriptors that it
+    inherits. It is killed when the caller is cancelled. Raises InternalError where it is missing."""
+    path = find_program(program)
     if path is None:
-        raise InternalError(f"unable to find {program}", domain=Domain.STORAGE)
+        raise InternalError(f"unable to find {Path(program).name}", domain=Domain.STORAGE)
     process = await asyncio.create_subprocess_exec(
         path,
         *args,
         cwd=cwd,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**os.environ, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"},
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=tuple(keep),
     )
     try:
-        _, stderr = await process.communicate()
+        stdout, stderr = await process.communicate()
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
         raise
-    if process.returncode:
-        words = stderr.decode("utf-8", "replace").strip()
+    assert process.returncode is not None
+    return process.returncode, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
+
+
+async def output(program: str, *args: str, cwd: str | None = None, keep: Sequence[int] = ()) -> str:
+    """What ``program`` says. Raises InternalError where it is missing or fails, with its own last words;
+    SystemFailure(ENOSPC) where these say that the disk is full."""
+    code, text, words = await ask(program, *args, cwd=cwd, keep=keep)
+    if code:
+        words = words.rstrip("\n")
         if os.strerror(errno.ENOSPC) in words:
-            raise SystemFailure(words, domain=Domain.STORAGE, int1=errno.ENOSPC)
-        command = " ".join([path, *args])
-        text = f"Child process ({command}) unexpected exit status {process.returncode}: {words}\n"
+            raise SystemFailure(words.strip(), domain=Domain.STORAGE, int1=errno.ENOSPC)
+        command = " ".join([find_program(program) or program, *args])
+        text = f"Child process ({command}) unexpected exit status {code}: {words}\n"
         raise InternalError(text, domain=Domain.STORAGE)
+    return text
+
+
+async def run(program: str, *args: str, cwd: str | None = None, keep: Sequence[int] = ()) -> None:
+    """:func:`output` of a program that has nothing to say."""
+    await output(program, *args, cwd=cwd, keep=keep)

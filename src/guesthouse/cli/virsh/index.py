@@ -56,6 +56,7 @@ _NAMES = {
     "pool_as": "pool-create-as pool-define-as",
     "pool_list": "pool-list",
     "pool_events": "pool-event",
+    "pool_sources": "find-storage-pool-sources find-storage-pool-sources-as pool-capabilities",
     "volume": "vol-delete vol-dumpxml vol-info vol-key vol-name vol-path vol-pool vol-resize vol-wipe",
     "volume_create": "vol-clone vol-create vol-create-as vol-create-from",
     "volume_data": "vol-download vol-upload",

@@ -161,10 +161,27 @@ class Disk(Element, tag="disk"):
 
     @property
     def path(self) -> str | None:
-        """The file or block device, None for an empty drive or another kind of source."""
+        """The file or block device, None for an empty drive or another kind of source. That of a volume is known once
+        it has been told by :meth:`place`."""
         if self.source is None:
             return None
+        if self.type == "volume":
+            return self._placed[1]
         return self.source.file if self.type == "file" else self.source.dev if self.type == "block" else None
+
+    @property
+    def kind(self) -> str:
+        """What QEMU opens: the type; "file" or "block" for a volume that has been placed."""
+        return self._placed[0] if self.type == "volume" else self.type
+
+    def place(self, kind: str, path: str) -> None:
+        """Say where the volume's data are: a "file" or a "block" device. This is not part of the document."""
+        self.__dict__["_place"] = (kind, path)
+
+    @property
+    def _placed(self) -> tuple[str, str | None]:
+        placed: tuple[str, str | None] = self.__dict__.get("_place", ("volume", None))
+        return placed
 
     @property
     def bus(self) -> str:

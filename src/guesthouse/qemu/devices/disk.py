@@ -39,7 +39,7 @@ def disk(domain: Domain, device: Disk, bootindex: int | None) -> Parts:
 
 
 def _check(device: Disk) -> None:
-    if device.source is not None and device.path is None and device.type not in ("file", "block"):
+    if device.source is not None and device.path is None and device.kind not in ("file", "block"):
         raise ConfigUnsupported(f"disk type '{device.type}' is not supported yet (disk '{device.dev}')")
     for name in ("auth", "encryption", "mirror", "iotune", "geometry"):
         if getattr(device, name) is not None:
@@ -59,7 +59,7 @@ def _nodes(device: Disk, path: str, index: int) -> list[Props]:
     cache = _CACHE.get((driver and driver.cache) or "")
     readonly = device.readonly
     file: Props = {
-        "driver": "file" if device.type != "block" else "host_cdrom" if _is_cdrom(path) else "host_device",
+        "driver": "file" if device.kind != "block" else "host_cdrom" if _is_cdrom(path) else "host_device",
         "filename": path,
         "node-name": node_name(index, "storage"),
     }
