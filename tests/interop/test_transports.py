@@ -136,6 +136,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 # -- TLS
 
 
+def turned_away(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a virsh did not get in. C virsh may die of saying goodbye to who has closed already."""
+    return done.returncode == -signal.SIGPIPE or (
+        done.returncode == 1 and "failed to connect to the hypervisor" in done.stderr
+    )
+
+
 @BOTH
 def test_tls_lets_in_who_is_known(site: Site, virsh: str) -> None:
     done = site.tls(virsh, "alice", "list", "--all", "--name")
@@ -172,7 +179,7 @@ def test_tls_keeps_out(site: Site, virsh: str, client: str) -> None:
     before = len(site.log())
     # C virsh looks at its own certificates first; here the daemon has to
     done = site.tls(virsh, client, "list", more="&no_sanity=1" if virsh == C_VIRSH else "")
-    assert done.returncode == 1 and "failed to connect to the hypervisor" in done.stderr and not done.stdout.strip()
+    assert not done.stdout.strip() and turned_away(done), done.stderr
     said = {
         "none": "did not return a certificate",
         "forged": "unable to get local issuer certificate",
@@ -372,9 +379,9 @@ def test_sasl_through_tls_and_what_is_revoked(site: Site, tmp_path: Path) -> Non
             # the password alone does not make it, nor does a certificate that was taken back
             assert "denied access" in run(site.clients["bob"], "open sesame", "list").stderr
             before = len((root / "log/guesthoused.log").read_text())
-            assert run(gone, "open sesame", "list").returncode == 1
+            assert turned_away(run(gone, "open sesame", "list"))
             assert "certificate revoked" in (root / "log/guesthoused.log").read_text()[before:]
-            assert run(site.clients["none"], "open sesame", "list").returncode == 1
+            assert turned_away(run(site.clients["none"], "open sesame", "list"))
     finally:
         daemon.close()
 
@@ -435,7 +442,7 @@ def test_rules_are_read_again_and_a_wrong_file_changes_nothing(site: Site) -> No
         assert "denied access" in site.tls(C_VIRSH, "bob", "list").stderr
         # a certificate that is not let in any more
         site.reload(text.replace('tls_allowed = ["C=GB,O=Test,CN=*"]', 'tls_allowed = ["C=GB,O=Test,CN=bob"]'))
-        assert site.tls(C_VIRSH, "alice", "list").returncode == 1 and site.tls(C_VIRSH, "bob", "list").returncode == 0
+        assert turned_away(site.tls(C_VIRSH, "alice", "list")) and site.tls(C_VIRSH, "bob", "list").returncode == 0
     finally:
         site.reload(text)
     assert site.tls(C_VIRSH, "alice", "list").returncode == 0
