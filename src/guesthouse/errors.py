@@ -427,6 +427,15 @@ class DeviceMissing(GuesthouseError):
     default_domain = _D.DOMAIN
 
 
+class NoHostname(GuesthouseError):
+    """libvirt error 108: a guest whose host name nobody knows."""
+
+    code = 108
+    bare = "no hostname found"
+    prefix = "no hostname found: "
+    default_domain = _D.QEMU
+
+
 class UnknownError(GuesthouseError):
     """What a peer sent with a code that has no class here; ``number`` is that code."""
 

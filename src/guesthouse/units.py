@@ -16,6 +16,8 @@ _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 _HEX = frozenset("0123456789abcdefABCDEF")
 _MAX = 2**64 - 1
 
+_CPUS_MOST = 1 << 14
+
 
 def unit_scale(unit: str) -> int:
     """Bytes in one ``unit``: "b"/"byte(s)" 1, "KiB"/"k" 1024, "KB" 1000, "MiB", ... "EB". Case does not matter.
@@ -97,3 +99,30 @@ def new_mac(prefix: str = "52:54:00") -> str:
     """A fresh random MAC address under ``prefix`` (QEMU's, three bytes, by default)."""
     missing = 6 - len(prefix.split(":"))
     return ":".join([prefix, *(f"{byte:02x}" for byte in os.urandom(missing))])
+
+
+def parse_cpus(text: str) -> set[int]:
+    """The numbers of a list as "0-3,^2,7". Raises InvalidArg."""
+    cpus: set[int] = set()
+    for word in text.split(","):
+        drop = word.strip().startswith("^")
+        first, dash, last = word.strip().removeprefix("^").partition("-")
+        if not (first.isascii() and first.isdigit() and (last.isascii() and last.isdigit() if dash else True)):
+            raise InvalidArg(f"Failed to parse bitmap '{text}'")
+        start, end = int(first), int(last or first)
+        if end < start or end >= _CPUS_MOST:
+            raise InvalidArg(f"Failed to parse bitmap '{text}'")
+        numbers = range(start, end + 1)
+        cpus = cpus.difference(numbers) if drop else cpus.union(numbers)
+    return cpus
+
+
+def format_cpus(cpus: set[int]) -> str:
+    """The list that :func:`parse_cpus` reads, as short as it can be."""
+    words: list[str] = []
+    for cpu in sorted(cpus):
+        if words and int(words[-1].rpartition("-")[2]) == cpu - 1:
+            words[-1] = f"{words[-1].partition('-')[0]}-{cpu}"
+        else:
+            words.append(str(cpu))
+    return ",".join(words)

@@ -214,6 +214,14 @@ class Connect(Session):
         """As :meth:`register_event` for guests; returns the number of the registration."""
         return self.register_event("domain", event_id, dom, callback)
 
+    def monitor_event_register(
+        self, dom: Domain | None, event: str | None, callback: EventCallback, flags: int = 0
+    ) -> int:
+        """Have ``callback`` called with QEMU's own events of one guest or of all: those called ``event``, or that it
+        matches as a regular expression (``flags`` 1; 2: in any case), None for all."""
+        ret = self.call("qemu_connect_domain_monitor_event_register", dom=dom, event=event, flags=flags)
+        return self.callbacks.add(("qemu", 0, str(ret.callbackID)), ret.callbackID, callback)
+
     def network_event_register_any(self, net: Network | None, event_id: int, callback: EventCallback) -> int:
         return self.register_event("network", event_id, net, callback)
 

@@ -81,7 +81,7 @@ class Route:
                 return {"params": {}, "nparams": len(params)}
             if len(params) > args["nparams"]:
                 raise InvalidArg(f"nparams too small: {args['nparams']} for {len(params)} parameters")
-            return {"params": params, "nparams": 0}
+            return {"params": params, "nparams": len(params)}
         if len(names) == 1:
             return (value,)
         return value

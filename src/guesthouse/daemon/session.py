@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Awaitable
 from inspect import isawaitable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from guesthouse.daemon import auth, dispatch
-from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, NoConnect, RPCError
+from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, InvalidArg, NoConnect, RPCError
 from guesthouse.services.events import Event
 from guesthouse.services.streams import Hole, Stream
 from guesthouse.wire import connection as wire
@@ -34,6 +35,7 @@ _FEATURES = frozenset({8, 9, 10, 14, 15, 16})
 _AUTH_NONE, _AUTH_SASL = 0, 1
 _REFUSAL_DELAY = 1.0  # seconds
 _LIFECYCLE = 0
+_EVENT_REGEX, _EVENT_NOCASE, _EVENT_FLAGS = 1, 2, 3
 # whose events those are that are named after what sends them
 _EVENTS_OF = {"qemu": "domain"}
 
@@ -64,6 +66,8 @@ class Registration(NamedTuple):
     event: int
     uuid: str | None
     legacy: bool
+    #: of QEMU's own events, which ones
+    named: re.Pattern[str] | None = None
 
 
 class Session:
@@ -347,6 +351,24 @@ class Session:
     def secret_event_deregister_any(self, callbackID: int) -> None:
         self._deregister("secret", callbackID)
 
+    def monitor_event_register(self, dom: Any, event: str | None, flags: int) -> int:
+        """QEMU's own events: all, those of a name, or those that a regular expression finds (flag 1; 2: any case)."""
+        if flags & ~_EVENT_FLAGS:
+            raise InvalidArg(f"unsupported flags (0x{flags & ~_EVENT_FLAGS:x}) in function monitor_event_register")
+        named = None
+        if event is not None:
+            pattern = event if flags & _EVENT_REGEX else rf"\A{re.escape(event)}\Z"
+            try:
+                named = re.compile(pattern, re.IGNORECASE if flags & _EVENT_NOCASE else 0)
+            except re.error as error:
+                raise InvalidArg(f"failed to compile regex '{event}': {error}") from None
+        number = self._register("qemu", 0, dom.uuid if dom else None)
+        self._registrations[number] = self._registrations[number]._replace(named=named)
+        return number
+
+    def monitor_event_deregister(self, callbackID: int) -> None:
+        self._deregister("qemu", callbackID)
+
     def deliver(self, event: Event) -> None:
         """Send ``event`` where this client asked for it. A client that does not read is dropped: its queue must not
         grow without bound."""
@@ -356,6 +378,8 @@ class Session:
             if (wanted.scope, wanted.event) != (event.scope, event.id):
                 continue
             if wanted.uuid is not None and wanted.uuid != _identity(event.ref):
+                continue
+            if wanted.named is not None and not wanted.named.search(event.args["event"]):
                 continue
             waiting = min(self._events_waiting, self._peer.backlog)
             if waiting > self._event_limit:
@@ -382,7 +406,14 @@ class AdminSession(Session):
         self._opened = True
 
 
-_REF_FIELDS = {"domain": "dom", "network": "net", "storage_pool": "pool", "node_device": "dev", "secret": "secret"}
+_REF_FIELDS = {
+    "domain": "dom",
+    "network": "net",
+    "storage_pool": "pool",
+    "node_device": "dev",
+    "secret": "secret",
+    "qemu": "dom",
+}
 
 
 def encode_event(event: Event, number: int | None) -> bytes:

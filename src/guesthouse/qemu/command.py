@@ -12,12 +12,13 @@ from guesthouse.model.devices.chardev import CharDevice
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain, Spinlocks, State, SyntheticTimer, TlbFlush, VendorId
+from guesthouse.qemu import pins
 from guesthouse.qemu.devices import chardev, disk, graphics, interface, simple
 from guesthouse.qemu.parts import Parts, compact, quote
 
 # what is kept in a document but would be silently ignored by a guest: refused instead
 _UNSERVED = (
-    *("blkiotune", "memtune", "memory_backing", "vcpus", "iothreadids", "cputune", "numatune", "sysinfo", "perf"),
+    *("blkiotune", "memtune", "memory_backing", "vcpus", "iothreadids", "numatune", "sysinfo", "perf"),
     *("launch_security", "max_memory"),
 )
 # a bus comes before what is plugged into it
@@ -155,6 +156,8 @@ def check(domain: Domain) -> None:
         if getattr(domain, name) is not None:
             tag = next(s.tag for s in domain.SPECS if s.name == name)
             raise ConfigUnsupported(f"<{tag}> is not supported yet")
+    if (unserved := pins.unserved(domain)) is not None:
+        raise ConfigUnsupported(f"<{unserved}> of <cputune> is not supported yet")
     if domain.iothreads:
         raise ConfigUnsupported("<iothreads> is not supported yet")
     if domain.extra_nodes:

@@ -9,7 +9,8 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +30,12 @@ _KILL_WAIT = 30.0
 
 @dataclass(frozen=True)
 class Happening:
-    """Something the guest did: QEMU's event name and data, or "DIED" with the exit ``status`` (None: unknown)."""
+    """Something the guest did: QEMU's event name and data, or "DIED" with the exit ``status`` (None: unknown).
+    ``seconds`` since 1970 is QEMU's time of it."""
 
     name: str
     data: dict[str, Any]
+    seconds: float = 0.0
 
 
 class CharacterEnd(NamedTuple):
@@ -57,6 +60,7 @@ class Machine:
         self.log = log
         self._user = user
         self._listener = listener
+        self._watchers: list[Listener] = []
         self._listening: socket.socket | None = None
         self._process: Process | None = None
         self._monitor: Monitor | None = None
@@ -131,13 +135,27 @@ class Machine:
             return InternalError(f"process exited while connecting to monitor: {words}")
         return InternalError("process exited while connecting to monitor; it said nothing")
 
-    def _event(self, name: str, data: dict[str, Any], _seconds: float) -> None:
-        self._listener(Happening(name, data))
+    @contextmanager
+    def watched(self, watcher: Listener) -> Iterator[None]:
+        """Have ``watcher`` called with what happens while the body runs, before the listener is."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
+
+    def _event(self, name: str, data: dict[str, Any], seconds: float) -> None:
+        self._tell(Happening(name, data, seconds))
+
+    def _tell(self, what: Happening) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(what)
+        self._listener(what)
 
     def _died(self, status: int | None) -> None:
         if not self._over:
             self._over = True
-            self._listener(Happening("DIED", {"status": status}))
+            self._tell(Happening("DIED", {"status": status}))
 
     # -- commands
 
@@ -205,6 +223,24 @@ class Machine:
         if self._monitor is None:
             raise MonitorClosed()
         await self._monitor.give_fd(name, fd)
+
+    async def memory(self, offset: int, size: int, *, physical: bool) -> bytes:
+        """``size`` bytes of the guest's memory, by physical address, or by virtual address of its first processor."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix="memory-") as name:
+            folder = Path(name)
+            if not self._user.same:
+                os.chown(folder, self._user.uid, self._user.gid)
+            path = folder / "content"
+            await self.execute(
+                "pmemsave" if physical else "memsave", {"val": offset, "size": size, "filename": str(path)}
+            )
+            return await asyncio.to_thread(path.read_bytes)
+
+    async def raw(self, text: str) -> dict[str, Any]:
+        """Send a whole QMP message as a client wrote it; returns QEMU's answer, be it a result or an error."""
+        if self._monitor is None:
+            raise MonitorClosed()
+        return await self._monitor.raw(text)
 
     # -- the end
 

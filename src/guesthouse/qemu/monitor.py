@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -46,6 +47,7 @@ class Monitor:
         self._on_event = on_event
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
+        self._asked = 0
 
     async def connect(self, path: Path, timeout: float = _TIMEOUT) -> None:
         """Connect and negotiate. Raises MonitorClosed where QEMU ends meanwhile, OperationTimeout where it is silent."""
@@ -96,6 +98,28 @@ class Monitor:
             except OSError:
                 raise MonitorClosed() from None
         await self.execute("getfd", {"fdname": name})
+
+    async def raw(self, text: str) -> dict[str, Any]:
+        """Send a whole message as ``text`` has it; returns the answer, be it a result or an error, with an id as libvirt
+        numbers them. Raises InternalError for what is no JSON object, MonitorClosed."""
+        try:
+            message = json.loads(text)
+            if not isinstance(message, dict):
+                raise ValueError("it is no object")
+        except ValueError as error:
+            raise InternalError(f"cannot parse json {text}: parse error: {error}", domain=0) from None
+        if self._closed:
+            raise MonitorClosed()
+        self._asked += 1
+        try:
+            answer = dict(await self._client._raw(message))
+        except (QMPError, StateError, EOFError, ConnectionError):
+            raise MonitorClosed() from None
+        if "execute" not in message:
+            answer.pop("id", None)  # as libvirt, which numbers commands alone
+        elif "id" in answer:
+            answer["id"] = message.get("id", f"libvirt-{self._asked}")
+        return answer
 
     async def close(self) -> None:
         """Let go of the connection."""

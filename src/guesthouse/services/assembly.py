@@ -14,6 +14,11 @@ from guesthouse.qemu import images
 from guesthouse.qemu.capabilities import QemuCapabilities, probe
 from guesthouse.qemu.process import User
 from guesthouse.services.context import Context
+from guesthouse.services.domain_agent import DomainAgent
+from guesthouse.services.domain_bulk import DomainBulk
+from guesthouse.services.domain_control import DomainControl
+from guesthouse.services.domain_stats import DomainStats
+from guesthouse.services.domain_tuning import DomainTuning
 from guesthouse.services.domains import Domains
 from guesthouse.services.guests import KIND, Guests
 from guesthouse.services.host import Host
@@ -55,6 +60,12 @@ class Services:
         self.native = Native(self._runner)
         self.domains.defaults = self.saves.defaults = self.native.defaults = caps.defaults()
         self.host = Host(ctx, caps, user)
+        self.domain_stats = DomainStats(ctx, self._guests, self._jobs)
+        self.domain_bulk = DomainBulk(self._guests, self.domains.filtered)
+        self.domain_agent = DomainAgent(self._guests, self._jobs, self.domains, self.networks)
+        self.domains.agent_power = self.domain_agent.power
+        self.domain_tuning = DomainTuning(ctx, self._guests, self._jobs, self.domain_agent)
+        self.domain_control = DomainControl(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
 
     @property
     def active_guests(self) -> int:

@@ -9,13 +9,14 @@ import builtins
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from lxml import etree
 
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.errors import (
-    ArgumentUnsupported,
+    GuesthouseError,
     InternalError,
     InvalidArg,
     NoDomain,
@@ -25,7 +26,6 @@ from guesthouse.errors import (
     OperationUnsupported,
     SystemFailure,
 )
-from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.domain import Domain
@@ -86,13 +86,6 @@ class SecurityLabel(NamedTuple):
     enforcing: int
 
 
-class Stats(NamedTuple):
-    """One guest's record of the bulk statistics."""
-
-    dom: DomainRef
-    params: dict[str, tuple[str, Any]]
-
-
 def check_flags(flags: int, supported: int, function: str) -> None:
     """Raises InvalidArg as libvirt does for flags that it does not know."""
     if flags & ~supported:
@@ -100,7 +93,10 @@ def check_flags(flags: int, supported: int, function: str) -> None:
 
 
 class Domains:
-    """The guests of this host. ``defaults`` completes the documents that clients send."""
+    """The guests of this host. ``defaults`` completes the documents that clients send; ``agent_power`` has the agent in
+    a guest end it ("powerdown") or restart it ("reboot")."""
+
+    agent_power: Callable[[Guest, str], Awaitable[None]]
 
     def __init__(
         self, ctx: Context, networks: Networks, runner: Runner, guests: Guests, jobs: Jobs, saves: Saves
@@ -135,9 +131,10 @@ class Domains:
 
     def list_all(self, flags: int = 0) -> list[DomainRef]:
         check_flags(flags, _LIST_FLAGS, "qemuConnectListAllDomains")
-        return [g.ref for g in self._filtered(flags)]
+        return [g.ref for g in self.filtered(flags)]
 
-    def _filtered(self, flags: int) -> list[Guest]:
+    def filtered(self, flags: int) -> list[Guest]:
+        """The guests that virConnectListAllDomains has for these flags."""
         found = list(self._guests)
         for group in _LIST_GROUPS:
             tests = [test for bit, test in group if flags & bit]
@@ -323,9 +320,10 @@ class Domains:
     async def shutdown_flags(self, dom: DomainRef, flags: int) -> None:
         check_flags(flags, _ACPI | _AGENT, "qemuDomainShutdownFlags")
         guest = self._guests.find(dom)
-        self._only_acpi(flags)
         async with self._jobs.changing(guest.uuid, "shutdown"):
             self._running(guest)
+            if await self._by_agent(guest, "powerdown", flags):
+                return
             assert guest.machine is not None
             guest.reboot_wanted = False
             await guest.machine.powerdown()
@@ -333,16 +331,25 @@ class Domains:
     async def reboot(self, dom: DomainRef, flags: int) -> None:
         check_flags(flags, _ACPI | _AGENT, "qemuDomainReboot")
         guest = self._guests.find(dom)
-        self._only_acpi(flags)
         async with self._jobs.changing(guest.uuid, "reboot"):
             self._running(guest)
+            if await self._by_agent(guest, "reboot", flags):
+                return
             assert guest.machine is not None
             guest.reboot_wanted = True
             await guest.machine.powerdown()
 
-    def _only_acpi(self, flags: int) -> None:
-        if flags & _AGENT and not flags & _ACPI:
-            raise ArgumentUnsupported("QEMU guest agent is not configured")
+    async def _by_agent(self, guest: Guest, mode: str, flags: int) -> bool:
+        """Whether the guest's agent was asked for and did it; where ACPI is asked for, too, it may fail."""
+        if not flags & _AGENT:
+            return False
+        try:
+            await self.agent_power(guest, mode)
+        except GuesthouseError:
+            if not flags & _ACPI:
+                raise
+            return False
+        return True
 
     async def reset(self, dom: DomainRef, flags: int) -> None:
         check_flags(flags, 0, "qemuDomainReset")
@@ -425,11 +432,9 @@ class Domains:
         return self._guests.find(dom).current.cpu_count
 
     def get_vcpus_flags(self, dom: DomainRef, flags: int) -> int:
-        live, config, maximum, guest_flag = 1, 2, 4, 8
-        check_flags(flags, live | config | maximum | guest_flag, "qemuDomainGetVcpusFlags")
+        live, config, maximum = 1, 2, 4
+        check_flags(flags, live | config | maximum, "qemuDomainGetVcpusFlags")
         guest = self._guests.find(dom)
-        if flags & guest_flag:
-            raise ArgumentUnsupported("QEMU guest agent is not configured")
         if flags & live:
             self._running(guest)
         document = guest.definition if flags & config else guest.current
@@ -463,10 +468,6 @@ class Domains:
     def get_security_label(self, dom: DomainRef) -> SecurityLabel:
         self._guests.find(dom)
         return SecurityLabel("", 0)
-
-    def get_messages(self, dom: DomainRef, flags: int) -> builtins.list[str]:
-        self._guests.find(dom)
-        return []
 
     async def open_console(self, dom: DomainRef, dev_name: str | None, flags: int) -> PtyStream:
         check_flags(flags, _CONSOLE_FORCE | _CONSOLE_SAFE, "qemuDomainOpenConsole")
@@ -552,31 +553,6 @@ class Domains:
                 self._ctx.store.put(KIND, guest.uuid, guest.name, changed.to_xml(secrets=True), guest.autostart)
                 guest.definition = changed
             self._guests.tell(guest, 23, {"type": type, "nsuri": uri})
-
-    # -- in bulk
-
-    def get_all_stats(self, doms: builtins.list[DomainRef], stats: int, flags: int) -> builtins.list[Stats]:
-        """The groups state, cpu-total, balloon, vcpu and interface, as far as the host tells."""
-        filters = flags & _LIST_FLAGS
-        guests = [self._guests.find(ref) for ref in doms] if doms else self._filtered(filters)
-        return [Stats(g.ref, self._stats(g, stats or 0xFFFF)) for g in guests]
-
-    def _stats(self, guest: Guest, groups: int) -> dict[str, tuple[str, Any]]:
-        out: dict[str, tuple[str, Any]] = {}
-        document = guest.current
-        if groups & 1:
-            out["state.state"] = ("int", int(guest.state))
-            out["state.reason"] = ("int", guest.reason)
-        if groups & 2 and guest.machine is not None:
-            out["cpu.time"] = ("ullong", process.cpu_time(guest.machine.pid))
-        if groups & 4:
-            out["balloon.current"] = ("ullong", document.current_memory or 0)
-            out["balloon.maximum"] = ("ullong", document.memory or 0)
-        if groups & 8:
-            current = (document.vcpu and document.vcpu.current) or document.cpu_count
-            out["vcpu.current"] = ("uint", current)
-            out["vcpu.maximum"] = ("uint", document.cpu_count)
-        return out
 
     async def interface_addresses(self, dom: DomainRef, source: int, flags: int) -> builtins.list[Any]:
         """Addresses from the DHCP leases of the networks that the guest is on."""

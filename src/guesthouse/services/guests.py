@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -62,6 +63,7 @@ class Lifecycle:
     UNDEFINED_REMOVED = (1, 0)
     UNDEFINED_RENAMED = (1, 1)
     STARTED_BOOTED = (2, 0)
+    STARTED_WAKEUP = (2, 4)
     STARTED_RESTORED = (2, 2)
     SUSPENDED_PAUSED = (3, 0)
     SUSPENDED_IOERROR = (3, 2)
@@ -77,6 +79,7 @@ class Lifecycle:
     SHUTDOWN_FINISHED = (6, 0)
     SHUTDOWN_GUEST = (6, 1)
     SHUTDOWN_HOST = (6, 2)
+    PMSUSPENDED_MEMORY = (7, 0)
     CRASHED_PANICKED = (8, 0)
 
 
@@ -178,3 +181,10 @@ class Guests:
 
     def tell(self, guest: Guest, event_id: int, args: dict[str, Any]) -> None:
         self._ctx.events.emit(Event(KIND, event_id, guest.ref, args))
+
+    def tell_monitor(self, guest: Guest, name: str, data: dict[str, Any], seconds: float) -> None:
+        """Tell of an event of QEMU's own, for those who ask for it as it is."""
+        whole = int(seconds)
+        details = json.dumps(data, separators=(",", ":")) if data else None
+        args = {"event": name, "seconds": whole, "micros": round((seconds - whole) * 1e6) % 10**6, "details": details}
+        self._ctx.events.emit(Event("qemu", 0, guest.ref, args))

@@ -37,7 +37,7 @@ from guesthouse.model.devices.chardev import CharDevice, CharSource
 from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.domain import Domain, Resource, Seclabel
-from guesthouse.qemu import command, images, migration, process, save_image
+from guesthouse.qemu import command, images, migration, process, save_image, tuning
 from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
@@ -186,7 +186,9 @@ class Runner:
         for display in live.dev.graphics:
             if display.passwd is not None:
                 await machine.set_password(display.type, display.passwd)
-        if restoring is not None:
+        if restoring is None:
+            await tuning.settle(machine, live)
+        else:
             await migration.incoming(machine, restoring.fd)
             step("restore-loaded")
         await self._learn_characters(live, machine)
@@ -471,9 +473,11 @@ class Runner:
     # -- what guests do by themselves
 
     def _happened(self, guest: Guest, what: Happening) -> None:
+        name, data = what.name, what.data
+        if name != "DIED":
+            self._guests.tell_monitor(guest, name, data, what.seconds)
         if guest.stopping:
             return
-        name, data = what.name, what.data
         if name == "DIED":
             self._spawn(self._died(guest, data["status"]))
         elif name == "SHUTDOWN":
@@ -490,6 +494,17 @@ class Runner:
             guest.set_state(State.PAUSED, Reason.PAUSED_UNKNOWN)
         elif name == "BLOCK_IO_ERROR":
             self._io_error(guest, data)
+        elif name == "BALLOON_CHANGE":
+            guest.current.current_memory = data["actual"] // 1024
+            self._guests.tell(guest, 13, {"actual": data["actual"] // 1024})
+        elif name == "SUSPEND":
+            guest.set_state(State.PMSUSPENDED, 0)
+            self._guests.emit(guest, Lifecycle.PMSUSPENDED_MEMORY)
+            self._guests.tell(guest, 12, {"reason": 0})
+        elif name == "WAKEUP":
+            guest.set_state(State.RUNNING, Reason.RUNNING_WAKEUP)
+            self._guests.emit(guest, Lifecycle.STARTED_WAKEUP)
+            self._guests.tell(guest, 11, {"reason": 0})
         elif name == "RTC_CHANGE":
             self._guests.tell(guest, 2, {"offset": data["offset"]})
         elif name == "VSERPORT_CHANGE":

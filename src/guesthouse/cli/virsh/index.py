@@ -33,6 +33,14 @@ _NAMES = {
     "domain_list": "list",
     "domain_info": "domcontrol dominfo domstate",
     "domain_devices": "domblkinfo domblklist domif-getlink domifaddr domiflist",
+    "domain_memory": "setmaxmem setmem",
+    "domain_pins": "emulatorpin guestvcpus setvcpu setvcpus vcpuinfo vcpupin",
+    "domain_agent": "domfsfreeze domfsinfo domfsthaw domfstrim domhostname dompmsuspend dompmwakeup domtime"
+    " get-user-sshkeys guest-agent-timeout guestinfo set-user-password set-user-sshkeys",
+    "domain_qemu": "qemu-agent-command qemu-monitor-command qemu-monitor-event",
+    "domain_control": "domdirtyrate-calc domjobabort domlaunchsecinfo dump inject-nmi send-key send-process-signal"
+    " set-lifecycle-action",
+    "domain_tune": "blkiotune cpu-stats domblkerror iothreadinfo iothreadpin memtune numatune perf schedinfo",
     "domain_vcpus": "vcpucount",
     "domain_stats": "domblkstat domifstat dommemstat domstats",
     "domain_events": "event",
