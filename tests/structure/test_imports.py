@@ -26,6 +26,7 @@ MAY = {
     "provision": BASE | {"client", "model"},
     "daemon": BASE | {"services", "wire"},
     "cli": BASE | {"client", "provision", "model", "host"},
+    "libvirt": BASE | {"client", "model", "wire"},
 }
 # pure packages: values in, values out
 PURE = {"errors", "units", "model", "wire"}

@@ -1,0 +1,62 @@
+"""One program, run by Debian's libvirt-python and by guesthouse.libvirt against both daemons: one transcript."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.guesthoused import Guesthoused
+from support.libvirtd import Libvirtd
+from support.namespaces import reachable, remove_tree
+
+SCRIPT = Path(__file__).with_name("libvirt_scenario.py")
+MODULES = {"libvirt": "/usr/bin/python3", "guesthouse.libvirt": sys.executable}
+# where the daemons differ, whatever the module
+DAEMONS_DIFFER = {
+    "bad XML": "another part speaks of the parser's error",
+    "max vcpus when off": "libvirtd refuses for a guest that is off, ours answers",
+    "element": "ours keeps the namespace's prefix",
+    "off": "another part speaks of the error",
+    "a flag that is none": "the words before libvirtd's text",
+    "a flag of another": "the words before libvirtd's text",
+    "no such screen": "the words of it",
+}
+
+
+@pytest.fixture(scope="module")
+def transcripts(
+    c_libvirtd: Libvirtd, guesthoused: Guesthoused, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], list[str]]:
+    work = reachable(tmp_path_factory.mktemp("scenario")) / "work"
+    found = {}
+    for name, daemon in (("libvirtd", c_libvirtd), ("guesthoused", guesthoused)):
+        for module, python in MODULES.items():
+            work.mkdir()
+            work.chmod(0o777)
+            argv = daemon.ns.command([python, str(SCRIPT), module, daemon.uri, str(work)])
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+            assert done.returncode == 0, (name, module, done.stdout[-500:], done.stderr)
+            found[name, module] = done.stdout.splitlines()
+            remove_tree(work)
+    return found
+
+
+@pytest.mark.parametrize("daemon", ["libvirtd", "guesthoused"])
+def test_the_modules_cannot_be_told_apart(transcripts: dict[tuple[str, str], list[str]], daemon: str) -> None:
+    theirs, ours = (transcripts[daemon, module] for module in MODULES)
+    assert len(theirs) > 200
+    assert ours == theirs
+
+
+def test_the_daemons_cannot_be_told_apart(transcripts: dict[tuple[str, str], list[str]]) -> None:
+    libvirtd, guesthoused = (_served(transcripts[name, "libvirt"]) for name in ("libvirtd", "guesthoused"))
+    assert guesthoused == libvirtd
+
+
+def _served(lines: list[str]) -> list[str]:
+    """What every daemon has to serve alike."""
+    common = lines[: lines.index("== each")]
+    return [line for line in common if line.split(" => ")[0].split(" !! ")[0] not in DAEMONS_DIFFER]
