@@ -21,7 +21,7 @@ REFUSED = {
     "disks-more": "not supported yet|Cannot access",
     "features": "feature <hap>",
     "features-windows": "kernel doesn't allow setting HyperV",  # nothing but KVM does
-    "interfaces-more": "not supported yet|make the bridge first",
+    "interfaces-more": "not supported|make the bridge first",
     "os-uefi": "UEFI firmware",
     "screens-spice-options": "not supported yet",
     "tuned": "<blkiotune>",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from guesthouse.errors import Domain, InvalidArg, NoSupport, OperationDenied, RPCError
-from guesthouse.services.refs import DomainRef, InterfaceRef, NetworkRef, PoolRef, SecretRef, VolumeRef
+from guesthouse.services.refs import DomainRef, InterfaceRef, NetworkPortRef, NetworkRef, PoolRef, SecretRef, VolumeRef
 from guesthouse.wire import xdr
 from guesthouse.wire.connection import Call
 from guesthouse.wire.procedures import VERSION, Procedure
@@ -19,6 +19,7 @@ from guesthouse.wire.types import STRUCTS
 _REFS: dict[str, Callable[..., Any]] = {
     "nonnull_domain": DomainRef,
     "nonnull_network": NetworkRef,
+    "nonnull_network_port": NetworkPortRef,
     "nonnull_storage_pool": PoolRef,
     "nonnull_storage_vol": VolumeRef,
     "nonnull_secret": SecretRef,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from guesthouse.model.bandwidth import Bandwidth
 from guesthouse.model.fields import (
     Attr,
     Bool,
@@ -31,6 +32,8 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Modes in which the network has a bridge of its own, made when it starts ("" is an isolated network).
 OWN_BRIDGE = ("", "nat", "route", "open")
+#: What dnsmasq is told beyond libvirt's vocabulary.
+DNSMASQ_OPTIONS = "{http://libvirt.org/schemas/network/dnsmasq/1.0}options"
 MODES = ("nat", "route", "open", "bridge", "private", "vepa", "passthrough", "hostdev")
 
 
@@ -163,28 +166,6 @@ class Vlan(Element, tag="vlan"):
     tags: list[VlanTag] = Children(VlanTag)
 
 
-class Rate(Element):
-    """KiB/s, and KiB for ``burst``."""
-
-    average: int | None = Attr("average", UInt)
-    peak: int | None = Attr("peak", UInt)
-    floor: int | None = Attr("floor", UInt)
-    burst: int | None = Attr("burst", UInt)
-
-
-class Inbound(Rate, tag="inbound"):
-    pass
-
-
-class Outbound(Rate, tag="outbound"):
-    pass
-
-
-class Bandwidth(Element, tag="bandwidth"):
-    inbound: Inbound | None = Child(Inbound)
-    outbound: Outbound | None = Child(Outbound)
-
-
 class PortOptions(Element, tag="port"):
     isolated: bool | None = Attr("isolated", Bool)
 
@@ -269,7 +250,7 @@ class Route(Element, tag="route"):
         return interface_of(self.address or "", self.netmask, self.prefix).network
 
 
-class PortGroup(Element, tag="portgroup"):
+class PortGroup(Element, tag="portgroup", paired=True):
     """Settings that an interface may name."""
 
     name: str | None = Attr("name")
@@ -317,8 +298,18 @@ class Network(Element, tag="network"):
         return self.bridge.name if self.bridge else None
 
     @property
+    def dnsmasq_options(self) -> list[str]:
+        """Lines that the document adds to dnsmasq's configuration (libvirt's dnsmasq namespace)."""
+        nodes = [node for node in self.extra_nodes if node.tag == DNSMASQ_OPTIONS]
+        return [value for node in nodes for child in node if (value := child.get("value"))]
+
+    @property
     def dns_enabled(self) -> bool:
         return self.dns is None or self.dns.enable is not False
+
+    def group(self, name: str | None) -> PortGroup | None:
+        """The port group of that name; without a name (or "") the default one. None where there is none."""
+        return next((g for g in self.portgroups if (g.name == name if name else g.default == "yes")), None)
 
     def ips_of(self, version: int) -> list[Ip]:
         """The addresses of one family (4 or 6)."""

@@ -20,6 +20,7 @@ from guesthouse.errors import (
     XMLDetail,
     XMLError,
 )
+from guesthouse.model import bandwidth
 from guesthouse.model.network import (
     MODES,
     OWN_BRIDGE,
@@ -40,6 +41,7 @@ from guesthouse.model.network import (
     Lease,
     Nat,
     Network,
+    PortGroup,
     Route,
     Vlan,
 )
@@ -85,9 +87,7 @@ def parse(text: str) -> Network:
     if network.dns:
         _check_dns(network.dns, name)
     for group in network.portgroups:
-        if not group.name:
-            raise _xml("Missing required name attribute in portgroup")
-        group.default = "yes" if (group.default or "").lower() == "yes" else None
+        check_group(group)
     for ip in network.ips:
         _check_ip(ip, name)
     for route in network.routes:
@@ -97,6 +97,15 @@ def parse(text: str) -> Network:
     _check_mode(network)
     _tidy(network)
     return network
+
+
+def check_group(group: PortGroup) -> None:
+    """Check a port group, and bring it into libvirt's spelling."""
+    if not group.name:
+        raise _xml("Missing required name attribute in portgroup")
+    group.default = "yes" if (group.default or "").lower() == "yes" else None
+    group.bandwidth = bandwidth.check(group.bandwidth)
+    group.vlan = _check_vlan(group.vlan)
 
 
 def _is_multicast(mac: str) -> bool:
@@ -121,25 +130,33 @@ def _check_dns(dns: Dns, name: str) -> None:
         elif not forwarder.domain:
             raise _xml("Invalid forwarder element, must contain at least one of addr or domain")
     for host in dns.hosts:
-        _check_dns_host(host, name)
+        check_dns_host(host, name)
     for srv in dns.srvs:
-        _check_srv(srv, name)
+        check_srv(srv, name)
     for txt in dns.txts:
-        _check_txt(txt, name)
+        check_txt(txt, name)
     if dns.enable is False and (dns.forwarders or dns.hosts or dns.srvs or dns.txts):
         raise _xml(f"Extra data in disabled network '{name}'")
 
 
-def _check_dns_host(host: DnsHost, name: str) -> None:
+def check_dns_host(host: DnsHost, name: str, *, partial: bool = False) -> None:
+    """Check a record; a ``partial`` one names what it means by any of its fields."""
+    host.hostnames = [h for h in host.hostnames if h.name]
+    if partial and not host.ip:
+        if not host.hostnames:
+            raise _detail(f"Missing ip and hostname in network '{name}' DNS HOST record")
+        return
     if not host.ip:
         raise _detail(f"Missing IP address in network '{name}' DNS HOST record")
     host.ip = str(_address(host.ip, lambda: _detail(f"Invalid IP address in network '{name}' DNS HOST record")))
-    host.hostnames = [h for h in host.hostnames if h.name]
-    if not host.hostnames:
+    if not (host.hostnames or partial):
         raise _detail(f"Missing hostname in network '{name}' DNS HOST record")
 
 
-def _check_srv(srv: DnsSrv, name: str) -> None:
+def check_srv(srv: DnsSrv, name: str, *, partial: bool = False) -> None:
+    """Check a record; a ``partial`` one names what it means by any of its fields."""
+    if partial and not srv.service:
+        return
     if not srv.service:
         raise _detail(f"missing required service attribute in DNS SRV record of network '{name}'")
     if len(srv.service) > _SRV_LIMIT:
@@ -148,10 +165,10 @@ def _check_srv(srv: DnsSrv, name: str) -> None:
     if not _DNS_SERVICE.fullmatch(srv.service):
         text = f"invalid character in service attribute '{srv.service}' in DNS SRV record of network '{name}'"
         raise _detail(text)
-    if not srv.protocol:
+    if not srv.protocol and not partial:
         text = f"missing required protocol attribute in DNS SRV record '{srv.service}' of network '{name}'"
         raise _detail(text)
-    if not _DNS_PROTOCOL.fullmatch(srv.protocol):
+    if not _DNS_PROTOCOL.fullmatch(srv.protocol or ""):
         text = f"invalid character in protocol attribute '{srv.protocol}' in DNS SRV record of network '{name}'"
         raise _detail(text)
     for word, what, value, least in (
@@ -159,7 +176,7 @@ def _check_srv(srv: DnsSrv, name: str) -> None:
         ("Invalid DNS SRV priority", "priority", srv.priority, 0),
         ("invalid DNS SRV weight", "weight", srv.weight, 0),
     ):
-        if value is not None and not srv.target:
+        if value is not None and not srv.target and not partial:
             text = f"DNS SRV {what} attribute not permitted without target for service '{srv.service}'"
             raise _detail(f"{text} in network '{name}'")
         if value is not None and not least <= value <= 65535:
@@ -167,12 +184,13 @@ def _check_srv(srv: DnsSrv, name: str) -> None:
     srv.port, srv.priority, srv.weight = srv.port or None, srv.priority or None, srv.weight or None
 
 
-def _check_txt(txt: DnsTxt, name: str) -> None:
+def check_txt(txt: DnsTxt, name: str, *, partial: bool = False) -> None:
+    """Check a record; a ``partial`` one may have no value."""
     if not txt.name:
         raise _detail(f"missing required name attribute in DNS TXT record of network {name}")
     if " " in txt.name or "," in txt.name:
         raise _detail(f"prohibited character in DNS TXT record name '{txt.name}' of network {name}")
-    if not txt.value:
+    if not txt.value and not partial:
         text = f"missing required value attribute in DNS TXT record named '{txt.name}' of network {name}"
         raise _detail(text)
 
@@ -232,9 +250,9 @@ def _check_ipv6(ip: Ip, address: IPAddress, name: str) -> None:
 
 def _check_dhcp(dhcp: Dhcp, interface: IPInterface, name: str) -> None:
     for span in dhcp.ranges:
-        _check_range(span, interface, name)
+        check_dhcp_range(span, interface, name)
     for host in dhcp.hosts:
-        _check_dhcp_host(host, interface.version, name)
+        check_dhcp_host(host, interface.version, name)
     if dhcp.bootp and (interface.version == 6 or not dhcp.bootp.file):
         dhcp.bootp = None
     if dhcp.bootp and dhcp.bootp.server:
@@ -252,7 +270,8 @@ def _check_lease(lease: Lease | None) -> Lease | None:
     return lease
 
 
-def _check_range(span: DhcpRange, interface: IPInterface, name: str) -> None:
+def check_dhcp_range(span: DhcpRange, interface: IPInterface, name: str) -> None:
+    """Check a range that is to be served on a subnet, and bring it into libvirt's spelling."""
     if not span.start:
         raise _xml(f"Missing 'start' attribute in dhcp range for network '{name}'")
     if not span.end:
@@ -287,7 +306,8 @@ def check_range(start: IPAddress, end: IPAddress, interface: IPInterface | None)
         raise InternalError(f"range {span} {word}", domain=Domain.NONE)
 
 
-def _check_dhcp_host(host: DhcpHost, version: int, name: str) -> None:
+def check_dhcp_host(host: DhcpHost, version: int, name: str, *, partial: bool = False) -> None:
+    """Check a fixed address; a ``partial`` one names what it means by any of its fields."""
     if host.mac:
         _check_host_mac(host.mac, version, name)
     if host.id and not _DUID.fullmatch(host.id):
@@ -295,9 +315,14 @@ def _check_dhcp_host(host: DhcpHost, version: int, name: str) -> None:
         raise _xml(f"Invalid character '{bad}' in id '{host.id}' of network '{name}'")
     if host.name and not (host.name[0].isascii() and host.name[0].isalnum()):
         raise _xml(f"Cannot use host name '{host.name}' in network '{name}'")
-    if version == 6 and not (host.id or host.name):
+    if partial and host.ip is None:
+        if not (host.mac or host.name):
+            text = "At least one of name, mac, or ip attribute must be specified for static host definition in network"
+            raise _xml(f"{text} '{name}' ")
+        return
+    if version == 6 and not (host.id or host.name or partial):
         raise _xml(f"Static host definition in IPv6 network '{name}' must have id or name attribute")
-    if version == 4 and not (host.mac or host.name):
+    if version == 4 and not (host.mac or host.name or partial):
         raise _xml(f"Static host definition in IPv4 network '{name}' must have mac or name attribute")
     if not host.ip:
         raise _xml(f"Missing IP address in static host definition for network '{name}'")
@@ -483,8 +508,7 @@ def _tidy(network: Network) -> None:
     if dns and not (settings or dns.forwarders or dns.hosts or dns.srvs or dns.txts):
         network.dns = None
     network.vlan = _check_vlan(network.vlan)
-    for group in network.portgroups:
-        group.vlan = _check_vlan(group.vlan)
+    network.bandwidth = bandwidth.check(network.bandwidth)
 
 
 def _check_vlan(vlan: Vlan | None) -> Vlan | None:

@@ -158,6 +158,7 @@ def configuration(network: Network, files: Files) -> str:
         lines += [f"txt-record={record.name},{record.value}" for record in dns.txts]
         lines += [_service(record) for record in dns.srvs]
     lines += _addresses(network, files)
+    lines += network.dnsmasq_options
     return "\n".join(lines) + "\n"
 
 

@@ -27,6 +27,7 @@ from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
 from guesthouse.services.long_jobs import LongJobs
 from guesthouse.services.native import Native
+from guesthouse.services.network_ports import NetworkPorts
 from guesthouse.services.networks import Networks
 from guesthouse.services.nodedevs import NodeDevices
 from guesthouse.services.pools import Pools
@@ -48,6 +49,7 @@ class Services:
         self._jobs = Jobs()
         self._guests = Guests(ctx)
         self.networks = Networks(ctx)
+        self.network_ports = NetworkPorts(self.networks)
         self.pools = Pools(ctx)
         self.volumes = Volumes(ctx, self.pools)
         self.secrets = Secrets(ctx)

@@ -17,8 +17,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from guesthouse.errors import GuesthouseError
 from guesthouse.model.network import Network
-from guesthouse.network import bridges, dnsmasq, nat, subnets, taps
+from guesthouse.model.network_port import NetworkPort, PortMac, PortOwner
+from guesthouse.network import bridges, dnsmasq, nat, served, shaping, subnets, taps
 from guesthouse.services.store import Store
+from guesthouse.units import new_uuid
 
 _log = logging.getLogger(__name__)
 _KIND = "network"
@@ -30,16 +32,24 @@ R = TypeVar("R")
 
 @dataclass
 class Port:
-    """A guest interface on a network: whose it is (a domain's UUID), its MAC and its tap."""
+    """Who is plugged into a network; ``tap`` is None for a port that a client made, which has no device here."""
 
-    owner: str
-    mac: str
-    tap: str
+    element: NetworkPort
+    tap: str | None
+
+    @classmethod
+    def from_document(cls, doc: dict[str, Any]) -> Port:
+        if "xml" in doc:
+            return cls(NetworkPort.from_xml(doc["xml"]), doc["tap"])
+        # a row of an older daemon: the guest's UUID, its MAC and the tap
+        owner = PortOwner(name="", uuid=doc["owner"])
+        return cls(NetworkPort(uuid=new_uuid(), owner=owner, mac=PortMac(address=doc["mac"])), doc["tap"])
 
 
 @dataclass
 class Running:
-    """An active network: its live document, its dnsmasq (pid and start time) and who is plugged in, by tap name."""
+    """An active network: its live document, its dnsmasq (pid and start time) and who is plugged in, by the
+    port's UUID."""
 
     network: Network
     dnsmasq: tuple[int, int] | None = None
@@ -51,17 +61,18 @@ class Running:
             "state": state,
             "xml": self.network.format(inactive=True),
             "dnsmasq": list(self.dnsmasq) if self.dnsmasq else None,
-            "ports": [vars(port) for port in self.ports.values()],
+            "ports": [{"xml": port.element.to_xml(), "tap": port.tap} for port in self.ports.values()],
         }
 
     @classmethod
     def from_document(cls, doc: dict[str, Any]) -> Running:
         network = Network.from_xml(doc["xml"])
         helper = (doc["dnsmasq"][0], doc["dnsmasq"][1]) if doc.get("dnsmasq") else None
-        return cls(network, helper, {port["tap"]: Port(**port) for port in doc["ports"]})
+        ports = [Port.from_document(port) for port in doc["ports"]]
+        return cls(network, helper, {port.element.uuid or "": port for port in ports})
 
 
-async def _in_thread(call: Callable[P, R], *args: P.args, **kw: P.kwargs) -> R:
+async def in_thread(call: Callable[P, R], *args: P.args, **kw: P.kwargs) -> R:
     """Run a blocking call. Where the caller is cancelled meanwhile, the call still ends first, so that undoing it
     finds what it made."""
     task = asyncio.ensure_future(asyncio.to_thread(call, *args, **kw))
@@ -92,6 +103,7 @@ class NetworkRuntime:
         """Make what the network needs. Raises the error of the step that failed; then nothing is left of it."""
         running = Running(network.copy())
         network = running.network
+        served.check(network)
         nat.complete(network)
         if network.owns_bridge:
             await self._sweep(running)
@@ -101,6 +113,7 @@ class NetworkRuntime:
             undo.callback(self._store.delete_runtime, _KIND, network.uuid or "")
             if network.owns_bridge:
                 await self._make(running, undo)
+            await self._shape(network, undo)
             self.save(running)
             undo.pop_all()
         return running
@@ -110,25 +123,32 @@ class NetworkRuntime:
         this network's, another's is not touched."""
         network = running.network
         name, mac = network.bridge_name or "", network.mac.address if network.mac else None
-        if mac is not None and await _in_thread(bridges.find, name, mac) is not None:
+        if mac is not None and await in_thread(bridges.find, name, mac) is not None:
             _log.warning("bridge %s is left of an earlier run of network '%s': making it anew", name, network.name)
             await self._end_dnsmasq(running)
-            await _in_thread(bridges.delete, name, mac)
+            await in_thread(bridges.delete, name, mac)
 
     async def _make(self, running: Running, undo: contextlib.AsyncExitStack) -> None:
         # each undo is pushed before its step, for a step that was cut short; all of them bear that nothing was made
         network = running.network
         name, mac = network.bridge_name or "", network.mac.address if network.mac else None
-        undo.push_async_callback(_in_thread, bridges.delete, name, mac)
-        await _in_thread(bridges.create, network)
+        undo.push_async_callback(in_thread, bridges.delete, name, mac)
+        await in_thread(bridges.create, network)
         if network.mode != "open":
-            undo.push_async_callback(_in_thread, nat.remove, name)
-            await _in_thread(nat.install, network)
+            undo.push_async_callback(in_thread, nat.remove, name)
+            await in_thread(nat.install, network)
         if network.mode:
-            await _in_thread(bridges.enable_forwarding, network)
+            await in_thread(bridges.enable_forwarding, network)
         if network.ips:
             undo.push_async_callback(self._end_dnsmasq, running)
-            running.dnsmasq = await _in_thread(dnsmasq.start, network, self.files(network))
+            running.dnsmasq = await in_thread(dnsmasq.start, network, self.files(network))
+
+    @staticmethod
+    async def _shape(network: Network, undo: contextlib.AsyncExitStack) -> None:
+        name = network.bridge_name or ""
+        if network.bandwidth is not None:
+            undo.push_async_callback(in_thread, shaping.limit, name, None)
+            await in_thread(shaping.limit, name, network.bandwidth)
 
     async def stop(self, running: Running) -> None:
         """Take the network's things away, each even where another fails; raises the last failure. The row is gone in
@@ -137,13 +157,47 @@ class NetworkRuntime:
         self.save(running, "stopping")
         async with contextlib.AsyncExitStack() as steps:
             steps.callback(self._store.delete_runtime, _KIND, network.uuid or "")
+            name, mac = network.bridge_name or "", network.mac.address if network.mac else None
+            if network.bandwidth is not None:
+                steps.push_async_callback(in_thread, shaping.limit, name, None)
             if not network.owns_bridge:
                 return
-            name, mac = network.bridge_name or "", network.mac.address if network.mac else None
             if network.mode != "open":
-                steps.push_async_callback(_in_thread, nat.remove, name)
-            steps.push_async_callback(_in_thread, bridges.delete, name, mac)
+                steps.push_async_callback(in_thread, nat.remove, name)
+            steps.push_async_callback(in_thread, bridges.delete, name, mac)
             steps.push_async_callback(self._end_dnsmasq, running)
+
+    async def change(self, running: Running, changed: Network) -> None:
+        """Have a running network be what ``changed`` says; its bridge is the same. dnsmasq rereads its host files
+        where these alone differ, else it is started anew; leases stay in either case.
+
+        Raises InternalError; then the network is what it was, as far as that can be had.
+        """
+        before, files = running.network, self.files(changed)
+        old, new = dnsmasq.configuration(before, files), dnsmasq.configuration(changed, files)
+        try:
+            await self._put(running, changed, anew=old != new)
+        except GuesthouseError:
+            try:
+                await self._put(running, before, anew=True)
+            except GuesthouseError as error:
+                _log.error("network '%s' cannot be what it was: %s", before.name, error)
+            raise
+        self.save(running)
+
+    async def _put(self, running: Running, network: Network, *, anew: bool) -> None:
+        running.network = network
+        files = self.files(network)
+        if network.owns_bridge and network.mode != "open":
+            await in_thread(nat.install, network)
+        if not (network.owns_bridge and network.ips):
+            return
+        if anew or running.dnsmasq is None or not dnsmasq.is_running(*running.dnsmasq):
+            await self._end_dnsmasq(running)
+            running.dnsmasq = await in_thread(dnsmasq.start, network, files)
+        else:
+            await in_thread(dnsmasq.write_files, network, files)
+            dnsmasq.reload(*running.dnsmasq)
 
     async def _end_dnsmasq(self, running: Running) -> None:
         files = self.files(running.network)
@@ -153,7 +207,7 @@ class NetworkRuntime:
             if pid is not None and began is not None:
                 running.dnsmasq = (pid, began)
         if running.dnsmasq is not None:
-            await _in_thread(dnsmasq.stop, *running.dnsmasq)
+            await in_thread(dnsmasq.stop, *running.dnsmasq)
         files.remove(leases=False)
         running.dnsmasq = None
 
@@ -175,9 +229,8 @@ class NetworkRuntime:
             except GuesthouseError as error:
                 _log.warning("cleaning up after network '%s': %s", running.network.name, error)
             return None
-        running.ports = {tap: port for tap, port in running.ports.items() if taps.exists(tap)}
-        if running.network.owns_bridge:
-            await self._mend(running)
+        running.ports = {uuid: p for uuid, p in running.ports.items() if p.tap is None or taps.exists(p.tap)}
+        await self._mend(running)
         self.save(running)
         return running
 
@@ -190,11 +243,13 @@ class NetworkRuntime:
     async def _mend(self, running: Running) -> None:
         network = running.network
         try:
-            if network.mode != "open":
-                await _in_thread(nat.install, network)
+            if network.bandwidth is not None:
+                await in_thread(shaping.limit, network.bridge_name or "", network.bandwidth)
+            if network.owns_bridge and network.mode != "open":
+                await in_thread(nat.install, network)
             if network.ips and not (running.dnsmasq and dnsmasq.is_running(*running.dnsmasq)):
                 await self._end_dnsmasq(running)
-                running.dnsmasq = await _in_thread(dnsmasq.start, network, self.files(network))
+                running.dnsmasq = await in_thread(dnsmasq.start, network, self.files(network))
         except GuesthouseError as error:
             # its guests have their bridge: a network that is up in part beats none
             _log.error("network '%s' is up, but not all of it: %s", network.name, error)

@@ -16,20 +16,21 @@ from guesthouse.errors import (
     InternalError,
     InvalidArg,
     NoNetwork,
-    NoSupport,
     OperationFailed,
     OperationInvalid,
     UnknownError,
     XMLError,
 )
+from guesthouse.model import network_update
 from guesthouse.model.devices.interface import Interface
-from guesthouse.model.network import Network
+from guesthouse.model.network import Network, PortOptions
+from guesthouse.model.network_port import NetworkPort, PortMac, PortOwner, RxFilters, settle
 from guesthouse.model.network_rules import complete, parse
-from guesthouse.network import bridges, dnsmasq, subnets, taps
+from guesthouse.network import bridges, dnsmasq, shaping, subnets, taps
 from guesthouse.network.netlink import IPNetwork
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
-from guesthouse.services.network_runtime import NetworkRuntime, Port, Running
+from guesthouse.services.network_runtime import NetworkRuntime, Port, Running, in_thread
 from guesthouse.services.refs import DomainRef, NetworkRef
 from guesthouse.units import new_uuid, parse_mac
 
@@ -38,6 +39,7 @@ _KIND = "network"
 _DEFINED, _UNDEFINED, _STARTED, _STOPPED = range(4)
 _XML_INACTIVE = 1
 _VALIDATE = 1
+_LIVE, _CONFIG = 1, 2
 # virConnectListAllNetworksFlags, in pairs: yes and no
 _ACTIVE, _INACTIVE, _PERSISTENT, _TRANSIENT, _AUTOSTART, _NO_AUTOSTART = 2, 1, 4, 8, 16, 32
 
@@ -89,7 +91,7 @@ class Plug:
 
 
 @dataclass
-class _Entry:
+class Entry:
     """One known network. ``definition`` is None for a transient one, ``running`` for one that is not active."""
 
     name: str
@@ -110,12 +112,18 @@ class _Entry:
         assert network is not None
         return network
 
+    def active(self) -> Running:
+        """Raises OperationInvalid where the network is not active."""
+        if self.running is None:
+            raise OperationInvalid(f"network '{self.name}' is not active", domain=Domain.NETWORK)
+        return self.running
+
     def bridge_names(self) -> set[str]:
         networks = [self.definition, self.running.network if self.running else None]
         return {n.bridge_name for n in networks if n is not None and n.bridge_name}
 
 
-def _check_flags(flags: int, supported: int, function: str) -> None:
+def check_flags(flags: int, supported: int, function: str) -> None:
     if flags & ~supported:
         text = f"unsupported flags (0x{flags & ~supported:x}) in function {function}"
         raise InvalidArg(text, domain=Domain.NETWORK)
@@ -129,22 +137,26 @@ class Networks:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._runtime = NetworkRuntime(ctx.store, ctx.paths.state / "dnsmasq", ctx.paths.run / "network")
-        self._entries: dict[str, _Entry] = {}
+        self.runtime = NetworkRuntime(ctx.store, ctx.paths.state / "dnsmasq", ctx.paths.run / "network")
+        self._entries: dict[str, Entry] = {}
         for row in ctx.store.all(_KIND):
             network = Network.from_xml(row.xml)
-            self._entries[row.uuid] = _Entry(row.name, row.uuid, network, autostart=row.autostart)
+            self._entries[row.uuid] = Entry(row.name, row.uuid, network, autostart=row.autostart)
 
     # What the daemon calls
 
     async def reattach(self) -> None:
         """Take up the networks that a former daemon left running, and clean up after those it left half-made."""
         for uuid, doc in self._ctx.store.all_runtime(_KIND).items():
-            running = await self._runtime.adopt(uuid, doc)
+            running = await self.runtime.adopt(uuid, doc)
             if running is None:
                 continue
-            entry = self._entries.setdefault(uuid, _Entry(running.network.name or "", uuid))
+            entry = self._entries.setdefault(uuid, Entry(running.network.name or "", uuid))
             entry.running = running
+        try:
+            await in_thread(shaping.sweep)
+        except GuesthouseError as error:
+            _log.warning("limits of interfaces that are gone: %s", error)
 
     def ensure_default(self) -> None:
         """Define the NAT network "default", to start with the daemon, if this never happened before on this host.
@@ -182,20 +194,20 @@ class Networks:
 
     # Finding and listing
 
-    def _entry(self, net: NetworkRef) -> _Entry:
+    def entry(self, net: NetworkRef) -> Entry:
         entry = self._entries.get(net.uuid)
         if entry is None:
             raise NoNetwork(f"no network with matching uuid '{net.uuid}' ({net.name})")
         return entry
 
-    def _by_name(self, name: str) -> _Entry:
+    def by_name(self, name: str) -> Entry:
         for entry in self._entries.values():
             if entry.name == name:
                 return entry
         raise NoNetwork(f"no network with matching name '{name}'")
 
     def lookup_by_name(self, name: str) -> NetworkRef:
-        return self._by_name(name).ref
+        return self.by_name(name).ref
 
     def lookup_by_uuid(self, uuid: str) -> NetworkRef:
         entry = self._entries.get(uuid)
@@ -205,7 +217,7 @@ class Networks:
 
     def list_all(self, flags: int = 0) -> builtins.list[NetworkRef]:
         """The networks that fit ``flags``: of each pair (active or not, ...) one, both or none may be set."""
-        _check_flags(flags, 63, "virConnectListAllNetworks")
+        check_flags(flags, 63, "virConnectListAllNetworks")
         found = []
         for entry in sorted(self._entries.values(), key=lambda e: e.name):
             facts = (
@@ -236,11 +248,11 @@ class Networks:
 
     def define_xml_flags(self, xml: str, flags: int) -> NetworkRef:
         """Keep a definition. That of a network that is active counts from its next start."""
-        _check_flags(flags, _VALIDATE, "networkDefineXMLFlags")
+        check_flags(flags, _VALIDATE, "networkDefineXMLFlags")
         network = self._checked(xml)
         entry = self._match(network)
         is_new = entry is None
-        entry = entry or _Entry(network.name or "", network.uuid or "")
+        entry = entry or Entry(network.name or "", network.uuid or "")
         self._ctx.store.put(_KIND, entry.uuid, entry.name, network.format(inactive=True), entry.autostart)
         entry.definition = network
         if is_new:
@@ -257,7 +269,7 @@ class Networks:
         complete(network, bridges.exists, frozenset(others))
         return network
 
-    def _match(self, network: Network) -> _Entry | None:
+    def _match(self, network: Network) -> Entry | None:
         """The known network that this document is about. Raises OperationFailed where name or UUID is another's."""
         entry = self._entries.get(network.uuid or "")
         if entry is not None:
@@ -273,7 +285,7 @@ class Networks:
 
     def undefine(self, net: NetworkRef) -> None:
         """Forget the definition; an active network goes on as a transient one."""
-        entry = self._entry(net)
+        entry = self.entry(net)
         if entry.definition is None:
             raise OperationInvalid("can't undefine transient network", domain=Domain.NETWORK)
         self._ctx.store.delete(_KIND, entry.uuid)
@@ -282,12 +294,33 @@ class Networks:
             self._forget(entry, definition)
         self._emit(entry, _UNDEFINED)
 
-    def _forget(self, entry: _Entry, network: Network) -> None:
+    def _forget(self, entry: Entry, network: Network) -> None:
         self._entries.pop(entry.uuid, None)
-        self._runtime.files(network).remove(leases=True)
+        self.runtime.files(network).remove(leases=True)
 
-    def update(self, net: NetworkRef, command: int, section: int, parentIndex: int, xml: str, flags: int) -> None:
-        raise NoSupport("virNetworkUpdate", domain=Domain.NETWORK)
+    async def update(self, net: NetworkRef, command: int, section: int, parentIndex: int, xml: str, flags: int) -> None:
+        """Change one element of the live network, its definition or both; without flags of the one that counts now.
+        On failure neither is changed."""
+        check_flags(flags, _LIVE | _CONFIG, "networkUpdate")
+        entry = self.entry(net)
+        async with entry.lock:
+            running, definition = entry.running, entry.definition
+            flags = flags or (_LIVE if running else _CONFIG)
+            if flags & _LIVE and running is None:
+                raise OperationInvalid("network is not running", domain=Domain.NETWORK)
+            if flags & _CONFIG and definition is None:
+                text = "cannot change persistent config of a transient network"
+                raise OperationInvalid(text, domain=Domain.NETWORK)
+            changed = live = None
+            if flags & _CONFIG and definition is not None:
+                changed = network_update.apply(definition, command, section, parentIndex, xml)
+            if flags & _LIVE and running is not None:
+                live = network_update.apply(running.network, command, section, parentIndex, xml)
+            if live is not None and running is not None:
+                await self.runtime.change(running, live)
+            if changed is not None:
+                self._ctx.store.put(_KIND, entry.uuid, entry.name, changed.format(inactive=True), entry.autostart)
+                entry.definition = changed
 
     # Starting and stopping
 
@@ -296,13 +329,13 @@ class Networks:
 
     async def create_xml_flags(self, xml: str, flags: int) -> NetworkRef:
         """Start a network that is forgotten when it stops; or a defined one with another document."""
-        _check_flags(flags, _VALIDATE, "networkCreateXMLFlags")
+        check_flags(flags, _VALIDATE, "networkCreateXMLFlags")
         network = self._checked(xml)
         entry = self._match(network)
         if entry is not None and entry.running is not None:
             raise OperationInvalid(f"network is already active as '{entry.name}'", domain=Domain.NETWORK)
         is_new = entry is None
-        entry = entry or _Entry(network.name or "", network.uuid or "")
+        entry = entry or Entry(network.name or "", network.uuid or "")
         if is_new:
             # its name is taken from now on, though nothing runs yet
             entry.definition = network
@@ -319,40 +352,38 @@ class Networks:
         return entry.ref
 
     async def create(self, net: NetworkRef) -> None:
-        entry = self._entry(net)
+        entry = self.entry(net)
         await self._start(entry, entry.current)
 
-    async def _start(self, entry: _Entry, network: Network) -> None:
+    async def _start(self, entry: Entry, network: Network) -> None:
         async with entry.lock:
             if entry.running is not None:
                 raise OperationInvalid("network is already active", domain=Domain.NETWORK)
             if self._entries.get(entry.uuid) is not entry:
                 raise NoNetwork(f"no network with matching uuid '{entry.uuid}' ({entry.name})")
-            entry.running = await self._runtime.start(network)
+            entry.running = await self.runtime.start(network)
         self._emit(entry, _STARTED)
 
     async def destroy(self, net: NetworkRef) -> None:
-        entry = self._entry(net)
+        entry = self.entry(net)
         async with entry.lock:
-            running = entry.running
-            if running is None:
-                raise OperationInvalid(f"network '{entry.name}' is not active", domain=Domain.NETWORK)
+            running = entry.active()
             try:
-                await self._runtime.stop(running)
+                await self.runtime.stop(running)
             finally:
                 entry.running = None
                 if entry.definition is None:
                     self._forget(entry, running.network)
         self._emit(entry, _STOPPED)
 
-    def _emit(self, entry: _Entry, what: int) -> None:
+    def _emit(self, entry: Entry, what: int) -> None:
         self._ctx.events.emit(Event("network", 0, entry.ref, {"event": what, "detail": 0}))
 
     # Asking
 
     def get_xml_desc(self, net: NetworkRef, flags: int) -> str:
-        _check_flags(flags, _XML_INACTIVE, "networkGetXMLDesc")
-        entry = self._entry(net)
+        check_flags(flags, _XML_INACTIVE, "networkGetXMLDesc")
+        entry = self.entry(net)
         if flags & _XML_INACTIVE:
             return (entry.definition or entry.current).format(inactive=True)
         shown = entry.current.copy()
@@ -360,39 +391,39 @@ class Networks:
         return shown.format()
 
     def get_bridge_name(self, net: NetworkRef) -> str:
-        entry = self._entry(net)
+        entry = self.entry(net)
         name = entry.current.bridge_name
         if not name:
             raise InternalError(f"network '{entry.name}' does not have a bridge name.", domain=Domain.NETWORK)
         return name
 
     def get_autostart(self, net: NetworkRef) -> int:
-        return int(self._entry(net).autostart)
+        return int(self.entry(net).autostart)
 
     def set_autostart(self, net: NetworkRef, autostart: int) -> None:
-        entry = self._entry(net)
+        entry = self.entry(net)
         if entry.definition is None:
             raise OperationInvalid("cannot set autostart for transient network", domain=Domain.NETWORK)
         self._ctx.store.set_autostart(_KIND, entry.uuid, bool(autostart))
         entry.autostart = bool(autostart)
 
     def is_active(self, net: NetworkRef) -> int:
-        return int(self._entry(net).running is not None)
+        return int(self.entry(net).running is not None)
 
     def is_persistent(self, net: NetworkRef) -> int:
-        return int(self._entry(net).definition is not None)
+        return int(self.entry(net).definition is not None)
 
     def get_dhcp_leases(self, net: NetworkRef, mac: str | None, flags: int) -> builtins.list[DhcpLease]:
         """The leases that have not expired, of one MAC where given."""
-        _check_flags(flags, 0, "networkGetDHCPLeases")
+        check_flags(flags, 0, "networkGetDHCPLeases")
         if mac is not None:
             try:
                 mac = parse_mac(mac)
             except XMLError as error:
                 text = f"invalid MAC address: {mac}"
                 raise UnknownError(text, number=33, domain=Domain.NETWORK) from error
-        network = self._entry(net).current
-        entries = dnsmasq.read_leases(self._runtime.files(network).leases)
+        network = self.entry(net).current
+        entries = dnsmasq.read_leases(self.runtime.files(network).leases)
         return [_lease(network, lease) for lease in entries if mac is None or lease.mac == mac]
 
     # What guests' interfaces get
@@ -407,11 +438,15 @@ class Networks:
             return Plug(iface)
         if iface.type not in ("network", "bridge") or iface.source is None:
             raise ConfigUnsupported(f"interface type '{iface.type}' is not supported yet: use network, bridge or user")
-        entry = None
+        if iface.vlan is not None:
+            raise _no_vlan(iface)
+        entry, port = None, None
         bridge = iface.source.bridge
         if iface.type == "network":
-            entry = self._by_name(iface.source.network or "")
-            bridge = self._port_bridge(entry)
+            entry = self.by_name(iface.source.network or "")
+            port = self._port(entry, iface, owner)
+            bridge = port.plug.bridge if port.plug else None
+            iface.bandwidth = port.bandwidth
         mac = iface.mac.address if iface.mac else None
         if not bridge or not mac:
             raise InternalError("interface without a bridge or a MAC address")
@@ -419,55 +454,75 @@ class Networks:
         if wanted and wanted.startswith("vnet"):
             # a name that was made up for a former run
             wanted = None
-        network = entry.current if entry else None
+        options = port.port if port else iface.port
         tap = taps.create_tap(
             bridge,
             mac,
             name=wanted,
             queues=(iface.driver.queues if iface.driver else None) or 1,
             mtu=(iface.mtu.size if iface.mtu else None),
-            isolated=_is_isolated(iface, network),
+            isolated=bool(options and options.isolated),
             up=iface.link is None or iface.link.state != "down",
         )
         try:
-            self._complete(iface, tap, entry)
-            if entry and entry.running:
-                entry.running.ports[tap.name] = Port(owner.uuid, mac, tap.name)
-                self._runtime.save(entry.running)
+            if iface.bandwidth is not None:
+                await in_thread(shaping.limit, tap.name, iface.bandwidth)
+            iface.set_tap(tap.name)
+            if entry and entry.running and port:
+                iface.source.bridge = bridge
+                iface.source.portid = port.uuid
+                entry.running.ports[port.uuid or ""] = Port(port, tap.name)
+                self.runtime.save(entry.running)
         except BaseException:
             tap.close()
+            if iface.bandwidth is not None:
+                await in_thread(shaping.clear, tap.name)
             raise
         return Plug(iface, tap.name, bridge, entry.name if entry else None, tap.fds)
 
-    def _port_bridge(self, entry: _Entry) -> str:
-        if entry.running is None:
-            raise OperationInvalid(f"network '{entry.name}' is not active", domain=Domain.NETWORK)
-        name = entry.running.network.bridge_name
-        if not name:
-            mode = entry.running.network.mode
-            text = f"network '{entry.name}' has no bridge: forward mode '{mode}' is not supported yet for guests"
+    def _port(self, entry: Entry, iface: Interface, owner: DomainRef) -> NetworkPort:
+        """The port that an interface gets: its own settings, then its group's and the network's."""
+        network = entry.active().network
+        if not network.bridge_name:
+            text = (
+                f"network '{entry.name}' has no bridge: forward mode '{network.mode}' is not supported yet for guests"
+            )
             raise ConfigUnsupported(text, domain=Domain.NETWORK)
-        return name
-
-    @staticmethod
-    def _complete(iface: Interface, tap: taps.Tap, entry: _Entry | None) -> None:
-        iface.set_tap(tap.name)
-        if entry and iface.source:
-            iface.source.bridge = tap.bridge
-            iface.source.portid = new_uuid()
+        trust, options = iface.trust_guest_rx_filters, iface.port
+        port = NetworkPort(
+            uuid=new_uuid(),
+            owner=PortOwner(name=owner.name, uuid=owner.uuid),
+            group=iface.source.portgroup if iface.source else None,
+            mac=PortMac(address=iface.mac_address),
+            virtualport=iface.virtualport,
+            bandwidth=iface.bandwidth,
+            rxfilters=None if trust is None else RxFilters(trust_guest=trust),
+            port=PortOptions(isolated=options.isolated) if options and options.isolated is not None else None,
+        )
+        settle(port, network)
+        if port.vlan is not None:
+            raise _no_vlan(iface)
+        return port
 
     async def unplug(self, iface: Interface) -> None:
         """The guest's interface is gone: count it out of its network. Its tap vanished with QEMU."""
         tap = iface.target.dev if iface.target else None
+        if not tap:
+            return
+        limited = iface.bandwidth is not None
         for entry in self._entries.values():
-            if tap and entry.running and entry.running.ports.pop(tap, None):
-                self._runtime.save(entry.running)
+            running = entry.running
+            for uuid in [u for u, p in running.ports.items() if p.tap == tap] if running else ():
+                assert running is not None
+                limited |= running.ports.pop(uuid).element.bandwidth is not None
+                self.runtime.save(running)
+        if limited:
+            await in_thread(shaping.clear, tap)
 
 
-def _is_isolated(iface: Interface, network: Network | None) -> bool:
-    if iface.port and iface.port.isolated is not None:
-        return bool(iface.port.isolated)
-    return bool(network and network.port and network.port.isolated)
+def _no_vlan(iface: Interface) -> ConfigUnsupported:
+    text = f"interface {iface.mac_address} - vlan tag not supported for this connection type"
+    return ConfigUnsupported(text, domain=Domain.DOMAIN)
 
 
 def _lease(network: Network, lease: dnsmasq.LeaseEntry) -> DhcpLease:

@@ -20,6 +20,13 @@ class NetworkRef(NamedTuple):
     uuid: str
 
 
+class NetworkPortRef(NamedTuple):
+    """A port of a network, found by UUID. On its way in ``net`` is any record with the network's name and UUID."""
+
+    net: NetworkRef
+    uuid: str
+
+
 class PoolRef(NamedTuple):
     """A storage pool, found by UUID."""
 

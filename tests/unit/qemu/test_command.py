@@ -46,7 +46,7 @@ REFUSED = {
     "cpu-host-model": "",
     "disks-more": "<auth> of disk 'vda'|disk type 'network'",
     "features": "feature <hap>",
-    "interfaces-more": "<vlan> of interface",
+    "interfaces-more": "vlan tag not supported for this connection type",
     "os-uefi": "",
     "screens-spice-options": "<channels> of spice",
     "tuned": "<blkiotune>",

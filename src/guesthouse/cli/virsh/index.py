@@ -53,6 +53,7 @@ _NAMES = {
     " net-undefine net-update net-uuid",
     "network_list": "net-dhcp-leases net-list",
     "network_events": "net-event",
+    "network_ports": "net-port-create net-port-delete net-port-dumpxml net-port-list",
     "nodedev": "nodedev-autostart nodedev-create nodedev-define nodedev-destroy nodedev-detach nodedev-dumpxml"
     " nodedev-info nodedev-reattach nodedev-reset nodedev-start nodedev-undefine",
     "nodedev_list": "nodedev-list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from guesthouse.model.bandwidth import Bandwidth
 from guesthouse.model.devices.address import Address, Alias, Boot
 from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Mac, OnOff, Raw, UInt
 from guesthouse.model.virtualport import VirtualPort
@@ -103,7 +104,7 @@ class Interface(Element, tag="interface"):
     source: InterfaceSource | None = Child(InterfaceSource)
     vlan: object = Raw("vlan")
     virtualport: VirtualPort | None = Child(VirtualPort)
-    bandwidth: object = Raw("bandwidth")
+    bandwidth: Bandwidth | None = Child(Bandwidth)
     port: InterfacePort | None = Child(InterfacePort)
     ips: list[IpAddress] = Children(IpAddress)
     script: object = Raw("script")

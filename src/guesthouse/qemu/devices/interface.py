@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.devices.common import pci, virtio
 from guesthouse.qemu.parts import Parts, Props
 
-_UNSERVED = ("vlan", "virtualport", "script", "filterref", "bandwidth", "guest")
+_TUN, _VHOST = "/dev/net/tun", "/dev/vhost-net"
+_UNSERVED = ("virtualport", "script", "filterref", "guest")
 
 
 def _tuning(device: Interface, model: str) -> Props:
@@ -27,13 +29,36 @@ def _tuning(device: Interface, model: str) -> Props:
     return props
 
 
+def _check(device: Interface) -> None:
+    """Raises ConfigUnsupported for what the card or its tap would not get."""
+    if device.vlan is not None:
+        text = f"interface {device.mac_address} - vlan tag not supported for this connection type"
+        raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
+    for name in _UNSERVED:
+        if getattr(device, name) is not None:
+            raise ConfigUnsupported(f"<{name}> of interface {device.mac_address} is not supported yet")
+    if device.type == "user" and device.bandwidth is not None:
+        raise ConfigUnsupported(f"<bandwidth> of interface {device.mac_address} is not supported for type 'user'")
+    if device.backend is not None and device.backend.type == "passt":
+        raise ConfigUnsupported(f"<backend type='passt'> of interface {device.mac_address} is not supported yet")
+    backend = device.backend
+    if backend is not None and (backend.tap or _TUN, backend.vhost or _VHOST) != (_TUN, _VHOST):
+        raise ConfigUnsupported(f"<backend> of interface {device.mac_address} can only be {_TUN} and {_VHOST}")
+    if device.type != "user" and device.ips:
+        text = "Invalid attempt to set network interface guest-side IP route and/or address info, not supported by QEMU"
+        raise ConfigUnsupported(text)
+    for element in (device, device.driver, device.source, device.target, device.model, device.backend):
+        unknown = [f"<{node.tag}>" for node in element.extra_nodes] if element else []
+        unknown += [f"attribute '{name}'" for name in element.extra_attributes] if element else []
+        if unknown:
+            raise ConfigUnsupported(f"{unknown[0]} of interface {device.mac_address} is not supported yet")
+
+
 def interface(
     domain: Domain, device: Interface, bootindex: int | None, tap: int | None, vhost: int | None = None
 ) -> Parts:
     """Backend and card. ``tap`` is the tap's descriptor for types that have one, ``vhost`` the accelerator's."""
-    for name in _UNSERVED:
-        if getattr(device, name) is not None:
-            raise ConfigUnsupported(f"<{name}> of interface {device.mac_address} is not supported yet")
+    _check(device)
     parts = Parts()
     alias = (device.alias and device.alias.name) or "net"
     host = f"host{alias}"
@@ -49,6 +74,10 @@ def interface(
         for ip in device.ips:
             if ip.family in (None, "ipv4") and ip.address:
                 backend["net"] = f"{ip.address}/{ip.prefix or 24}"
+            elif ip.family == "ipv6" and ip.address:
+                backend["ipv6-prefix"] = ip.address
+                if ip.prefix:
+                    backend["ipv6-prefixlen"] = ip.prefix
     else:
         raise ConfigUnsupported(f"interface type '{device.type}' is not supported yet")
     parts.netdevs.append(backend)
