@@ -349,10 +349,22 @@ def test_partitions_go_as_they_came(ours: Host) -> None:
     assert len(ours.say("vol-list d").split()) == 2 * (2 + made) + 3
 
 
+def test_what_cannot_have_devices_gets_no_partitions(ours: Host) -> None:
+    """Linux makes no devices for the partitions in a file; what was written into its table is taken back."""
+    ours.say("pool-create-as d disk --source-dev {work}/disk.img --target /dev --source-format dos --build")
+    free = ours.say("pool-dumpxml d --xpath //freeExtent")
+    code, _, err = ours.run("vol-create-as d disk.img1 4M")
+    assert code and ours.fill("cannot find newly created volume '{work}/disk.img1': No such file or directory") in err
+    ours.say("pool-refresh d")
+    assert ours.say("vol-list d --details").count("\n") == 3
+    assert ours.say("pool-dumpxml d --xpath //freeExtent") == free
+
+
 def test_a_killed_daemon_finds_its_mounts(ours: Host) -> None:
     assert isinstance(ours.daemon, Guesthoused)
     for line in (
-        "pool-create-as f fs --source-dev {A} --target {work}/f --source-format ext4 --build --overwrite",
+        "!mkdir {work}/real; ln -s real {work}/link",
+        "pool-create-as f fs --source-dev {A} --target {work}/link/f --source-format ext4 --build --overwrite",
         "vol-create-as f a.raw 1M",
         "pool-create-as g fs --source-dev {B} --target {work}/g --source-format ext4 --build --overwrite",
         "pool-create-as d disk --source-dev {C} --target /dev --source-format gpt --build",
@@ -366,11 +378,15 @@ def test_a_killed_daemon_finds_its_mounts(ours: Host) -> None:
     assert "a.raw" in ours.say("vol-list f")
     assert ours.fill("{c}p1") in ours.say("vol-list d")
     # what is not mounted any more is not written to
-    ours.say("!umount {work}/f")
+    ours.say("!umount {work}/real/f")
     code, _, err = ours.run("vol-create-as f b.raw 1M")
     assert code and "is not mounted at" in err
-    assert ours.say("!ls {work}/f") == ""
+    assert ours.say("!ls {work}/link/f") == ""
     ours.say("pool-destroy f")
+    # nor is a pool through a link forgotten
+    ours.say("pool-create-as f fs --source-dev {A} --target {work}/link/f --source-format ext4")
+    ours.say("pool-destroy f")
+    assert ours.run("!findmnt {work}/real/f")[0] == 1
 
 
 DOMAIN = """\
@@ -456,6 +472,7 @@ def test_a_partition_for_a_guest(ours: Host) -> None:
     (pid,) = ours.daemon.qemu_pids()
     node = ours.fill('"driver":"host_device","filename":"{A}p1"')
     assert node in Path(f"/proc/{pid}/cmdline").read_text()
+    assert ours.fill("{A}p1") in ours.say("domxml-to-native qemu-argv --domain g")
     ours.say("pool-destroy dp")
     ours.daemon.kill()
     ours.daemon.start()

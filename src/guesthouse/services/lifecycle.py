@@ -248,6 +248,7 @@ class Runner:
         for a start (taps, sockets, free ports) is made up; nothing is looked at and nothing is left."""
         live = definition.copy()
         live.id = -1
+        disk_volumes.find(live, self._pools)
         addresses.assign_aliases(live)
         short = f"domain-{live.id}-{(live.name or '')[:_NAME_IN_PATH]}"
         folder = self._ctx.paths.run / "qemu" / short

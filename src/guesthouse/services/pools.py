@@ -427,9 +427,9 @@ class Pools:
                     old.volume = entry.volumes[name].volume
                     entry.volumes[name] = old
 
-    async def recount(self, entry: PoolEntry) -> None:
+    async def recount(self, entry: PoolEntry) -> set[str]:
         """Read a pool in which one volume's coming or going changes others; they keep the formats that they were made
-        with."""
+        with. Returns the names of those that are there."""
         async with entry.lock:
             found = await entry.backend.refresh(entry.pool)
             for name in [name for name, old in entry.volumes.items() if name not in found and not old.building]:
@@ -438,6 +438,7 @@ class Pools:
                 known = entry.volumes.setdefault(name, VolumeEntry(volume)).volume
                 volume.target.format = known.target.format
                 known.__dict__.update(volume.__dict__)
+        return set(found)
 
     def _stopped(self, entry: PoolEntry) -> None:
         """Bring a pool that is no longer active to its definition, or forget it."""

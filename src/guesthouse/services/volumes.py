@@ -150,8 +150,8 @@ class Volumes:
         try:
             async with pool.turn():
                 yield volume.copy()
-                if pool.backend.entangled:
-                    await self._pools.recount(pool)
+                if pool.backend.entangled and volume.name not in await self._pools.recount(pool):
+                    raise NoStorageVol(f"no storage vol with matching name '{volume.name}'")
             if not pool.backend.entangled:
                 await self._refresh(pool, entry)
         except BaseException:

@@ -70,8 +70,13 @@ def refuse_encryption(volume: Volume) -> None:
 
 
 def give(volume: Volume) -> None:
-    """Give a new device the owner and mode that its document asks for. Raises SystemFailure."""
+    """Give a new device the owner and mode that its document asks for. Raises SystemFailure, also where there is no
+    device: an image file that is taken for a disk has none, nor has a /dev that nobody fills."""
     wanted, path = default_permissions(volume.target), volume.path
+    try:
+        Path(path).stat()
+    except OSError as error:
+        raise directory.system_failure(error, f"cannot find newly created volume '{path}'") from None
     try:
         if wanted.owner is not None or wanted.group is not None:
             os.chown(path, -1 if wanted.owner is None else wanted.owner, -1 if wanted.group is None else wanted.group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -22,9 +23,13 @@ async def unmount(target: str) -> None:
 
 
 async def is_mounted(target: str) -> bool:
-    """Whether something is mounted right at ``target``."""
-    table = await in_thread(lambda check: Path("/proc/self/mounts").read_bytes())
-    return target in mount_points(table.decode("utf-8", "surrogateescape"))
+    """Whether something is mounted right at ``target``, which may be a link."""
+
+    def look() -> bool:
+        table = Path("/proc/self/mounts").read_bytes().decode("utf-8", "surrogateescape")
+        return os.path.realpath(target) in mount_points(table)
+
+    return await in_thread(lambda check: look())
 
 
 def mount_points(table: str) -> set[str]:
