@@ -29,9 +29,11 @@ from guesthouse.errors import (
 from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.domain import Domain
+from guesthouse.model.inactive import inactive
 from guesthouse.qemu import process
 from guesthouse.services.console import BytesStream, PtyStream
 from guesthouse.services.context import Context
+from guesthouse.services.documents import CONFIG, LIVE, check_flags, impact, keep, keep_live, looked_at
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
@@ -84,12 +86,6 @@ class StateAndReason(NamedTuple):
 class SecurityLabel(NamedTuple):
     label: str
     enforcing: int
-
-
-def check_flags(flags: int, supported: int, function: str) -> None:
-    """Raises InvalidArg as libvirt does for flags that it does not know."""
-    if flags & ~supported:
-        raise InvalidArg(f"unsupported flags (0x{flags & ~supported:x}) in function {function}")
 
 
 class Domains:
@@ -243,8 +239,11 @@ class Domains:
         known = _XML_SECURE | _XML_INACTIVE | _XML_UPDATE_CPU | _XML_MIGRATABLE
         check_flags(flags, known, "qemuDomainGetXMLDesc")
         guest = self._guests.find(dom)
-        inactive = flags & (_XML_INACTIVE | _XML_MIGRATABLE) and guest.definition is not None
-        document = guest.definition if inactive and guest.definition else guest.current
+        document = guest.current
+        if flags & _XML_INACTIVE and guest.definition is not None:
+            document = guest.definition
+        elif flags & (_XML_INACTIVE | _XML_MIGRATABLE) and guest.live is not None:
+            document = inactive(guest.live, guest.definition, str(self._ctx.paths.run))
         return document.to_xml(secrets=bool(flags & _XML_SECURE))
 
     def get_autostart(self, dom: DomainRef) -> int:
@@ -516,8 +515,8 @@ class Domains:
     # -- metadata
 
     def get_metadata(self, dom: DomainRef, type: int, uri: str | None, flags: int) -> str:
-        guest = self._guests.find(dom)
-        document = guest.definition if flags & 2 and guest.definition else guest.current
+        check_flags(flags, LIVE | CONFIG, "qemuDomainGetMetadata")
+        document = looked_at(self._guests.find(dom), flags)
         if type == 0:
             text = document.description
         elif type == 1:
@@ -536,22 +535,18 @@ class Domains:
     async def set_metadata(
         self, dom: DomainRef, type: int, metadata: str | None, key: str | None, uri: str | None, flags: int
     ) -> None:
+        check_flags(flags, LIVE | CONFIG, "qemuDomainSetMetadata")
         guest = self._guests.find(dom)
         async with self._jobs.changing(guest.uuid, "set-metadata"):
-            live, config = bool(flags & 1), bool(flags & 2)
-            if not live and not config:
-                live, config = guest.active, not guest.active
-            if live:
-                self._running(guest)
-            if config and guest.definition is None:
-                raise OperationInvalid("transient domains do not have any persistent config", domain=ErrorDomain.QEMU)
+            live, config = impact(guest, flags)
             changed = guest.definition.copy() if config and guest.definition else None
             for document in (changed, guest.live if live else None):
                 if document is not None:
                     _set_metadata(document, type, metadata, key, uri)
             if changed is not None:
-                self._ctx.store.put(KIND, guest.uuid, guest.name, changed.to_xml(secrets=True), guest.autostart)
-                guest.definition = changed
+                keep(self._ctx, guest, changed)
+            if live:
+                keep_live(self._ctx, guest)
             self._guests.tell(guest, 23, {"type": type, "nsuri": uri})
 
     async def interface_addresses(self, dom: DomainRef, source: int, flags: int) -> builtins.list[Any]:

@@ -6,7 +6,7 @@ from guesthouse.cli.virsh.command import command, data, flag, rest, string
 from guesthouse.cli.virsh.given import Failed, Given
 from guesthouse.cli.virsh.objects import DOMAIN, domain
 from guesthouse.cli.virsh.shell import Shell
-from guesthouse.errors import GuesthouseError
+from guesthouse.errors import GuesthouseError, NoSupport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def read_text(shell: Shell, guest: Domain, *, title: bool, flags: int = 0) -> st
     except GuesthouseError as error:
         if error.number == _NO_METADATA:
             return ""
+        if not isinstance(error, NoSupport):
+            raise
     from guesthouse.cli.virsh.devices import guest_xml
 
     root = guest_xml(shell, guest, _XML_INACTIVE if flags & _CONFIG else 0)
@@ -68,13 +70,13 @@ def describe(shell: Shell, given: Given) -> None:
     words = given.rest()
     text = " ".join(words)
     if not words and not given.has("edit"):
-        text = read_text(shell, guest, title=title, flags=flags)
+        text = read_text(shell, guest, title=title, flags=flags & _CONFIG)
         shell.out(text or f"No {what} for domain: {guest.name}")
         return
     if given.has("edit"):
         from guesthouse.cli.virsh.editing import edit_text
 
-        before = read_text(shell, guest, title=title, flags=flags)
+        before = read_text(shell, guest, title=title, flags=flags & _CONFIG)
         text = edit_text(shell, text if words else before)
         if title:
             text = text.removesuffix("\n")  # editors end each line, a title has none

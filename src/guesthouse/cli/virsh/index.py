@@ -32,6 +32,7 @@ _NAMES = {
     "screenshot": "screenshot",
     "domain_list": "list",
     "domain_info": "domcontrol dominfo domstate",
+    "domain_job": "domjobinfo",
     "domain_devices": "domblkinfo domblklist domif-getlink domifaddr domiflist",
     "domain_memory": "setmaxmem setmem",
     "domain_pins": "emulatorpin guestvcpus setvcpu setvcpus vcpuinfo vcpupin",
