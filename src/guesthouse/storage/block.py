@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -62,6 +63,14 @@ def measure(volume: Volume) -> None:
         directory.measure(volume, fd, facts)
     finally:
         os.close(fd)
+    below = volume.backing_store
+    if below is not None and below.path:
+        with contextlib.suppress(OSError):
+            fd = os.open(below.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                directory.describe(below, fd, os.fstat(fd))
+            finally:
+                os.close(fd)
 
 
 def refuse_encryption(volume: Volume) -> None:

@@ -220,7 +220,7 @@ def _backing(path: str, image: formats.Image) -> VolumeTarget:
         try:
             if image.backing_format is None and not stat.S_ISDIR(facts.st_mode):
                 target.format = VolumeFormat(type=formats.probe(formats.read_header(fd)).format)
-            _describe(target, fd, facts)
+            describe(target, fd, facts)
         finally:
             os.close(fd)
     return target
@@ -254,7 +254,7 @@ def refresh(volume: Volume) -> None:
         with contextlib.suppress(OSError, NotAVolume):
             fd, facts = _open(local)
             try:
-                _describe(backing, fd, facts)
+                describe(backing, fd, facts)
             finally:
                 os.close(fd)
 
@@ -282,10 +282,11 @@ def measure(volume: Volume, fd: int, facts: os.stat_result) -> None:
     else:
         volume.allocation = volume.capacity = volume.physical = os.lseek(fd, 0, os.SEEK_END)
     volume.physical = volume.physical or None  # libvirt leaves out a zero
-    _describe(volume.target, fd, facts)
+    describe(volume.target, fd, facts)
 
 
-def _describe(target: VolumeTarget, fd: int, facts: os.stat_result) -> None:
+def describe(target: VolumeTarget, fd: int, facts: os.stat_result) -> None:
+    """Take permissions and times from an open file, folder or block device."""
     target.permissions = Permissions(
         mode=stat.S_IMODE(facts.st_mode) & 0o777, owner=facts.st_uid, group=facts.st_gid, label=_label(fd)
     )

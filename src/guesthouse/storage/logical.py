@@ -131,7 +131,7 @@ class Logical(BlockPool):
             raise
 
     async def remove(self, pool: Pool, volume: Volume) -> None:
-        await run("/sbin/lvremove", "-f", f"{_group(pool)}/{volume.name}")
+        await run("/sbin/lvremove", "-f", volume.path)
 
 
 def create_words(group: str, volume: Volume) -> list[str]:
