@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +62,28 @@ def _served(lines: list[str]) -> list[str]:
     """What every daemon has to serve alike."""
     common = lines[: lines.index("== each")]
     return [line for line in common if line.split(" => ")[0].split(" !! ")[0] not in DAEMONS_DIFFER]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (signal.SIGKILL, "[1] 0 1 7 internal error: client socket is closed"),
+        (signal.SIGSTOP, "[2] 0 1 7 internal error: connection closed due to keepalive timeout"),
+    ],
+    ids=["dead", "silent"],
+)
+def test_a_program_hears_that_its_daemon_is_gone(
+    how: signal.Signals, words: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    daemon = Guesthoused(reachable(tmp_path_factory.mktemp("lost")))
+    try:
+        argv = daemon.ns.command([sys.executable, str(SCRIPT.with_name("libvirt_lost.py")), daemon.uri])
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "ready 1 []\n"
+            os.kill(daemon.pid, how)
+            assert program.communicate("go\n", timeout=60)[0] == f"{words}\n"
+    finally:
+        if how == signal.SIGSTOP:
+            os.kill(daemon.pid, signal.SIGCONT)
+        daemon.close()

@@ -164,7 +164,7 @@ class Queue:
         if dead is not None:
             text = dead.message
             self._close(
-                CLOSED_KEEPALIVE if text == _TIMEOUT else CLOSED_EOF if "socket is closed" in text else CLOSED_ERROR
+                CLOSED_KEEPALIVE if text.endswith(_TIMEOUT) else CLOSED_EOF if "socket is closed" in text else CLOSED_ERROR
             )
 
     def _close(self, reason: int) -> None:

@@ -39,7 +39,7 @@ class DefaultLoop:
     """A loop over poll(); anything may be added, changed and removed by any thread at any time."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collected session removes its timer wherever the collector runs
         self._last = 0
         self._handles: dict[int, _Handle] = {}
         self._timers: dict[int, _Timer] = {}
@@ -99,12 +99,12 @@ class DefaultLoop:
             poller = select.poll()
             poller.register(self._wake_read, select.POLLIN)
             wanted: dict[int, int] = {}
-            for handle in self._handles.values():
+            for handle in list(self._handles.values()):
                 wanted[handle.fd] = wanted.get(handle.fd, 0) | handle.events
             for fd, events in wanted.items():
                 if events:
                     poller.register(fd, sum(bit for ours, bit in _POLL if events & ours))
-            dues = [timer.due for timer in self._timers.values() if timer.period >= 0]
+            dues = [timer.due for timer in list(self._timers.values()) if timer.period >= 0]
         timeout = max(0.0, min(dues) - time.monotonic()) * 1000 if dues else None
         self._dispatch(dict(poller.poll(timeout)))
 
