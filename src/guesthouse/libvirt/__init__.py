@@ -22,8 +22,10 @@ from guesthouse.libvirt.errors import (
     virResetLastError,
 )
 from guesthouse.libvirt.eventloop import (
+    _EventCB,
     _eventInvokeHandleCallback,
     _eventInvokeTimeoutCallback,
+    _TimerCB,
     virEventAddHandle,
     virEventAddTimeout,
     virEventInvokeFreeCallback,
@@ -41,6 +43,8 @@ from guesthouse.libvirt.storage import virStoragePool, virStorageVol
 from guesthouse.libvirt.stream import virStream
 
 __all__ = [
+    "_EventCB",
+    "_TimerCB",
     "_eventInvokeHandleCallback",
     "_eventInvokeTimeoutCallback",
     "getVersion",

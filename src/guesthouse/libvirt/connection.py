@@ -162,10 +162,7 @@ class Queue:
                 guarded(callback, message.value)
         dead = self._link.dead
         if dead is not None:
-            text = dead.message
-            self._close(
-                CLOSED_KEEPALIVE if text.endswith(_TIMEOUT) else CLOSED_EOF if "socket is closed" in text else CLOSED_ERROR
-            )
+            self._close(_reason(dead.message))
 
     def _close(self, reason: int) -> None:
         callback, self._closed = self._closed, None
@@ -176,11 +173,18 @@ class Queue:
         self._loop.remove_timer(self._timer)
 
 
+def _reason(text: str) -> int:
+    """Why the connection is closed, out of what its calls fail with."""
+    if text.endswith(_TIMEOUT):
+        return CLOSED_KEEPALIVE
+    return CLOSED_EOF if "socket is closed" in text else CLOSED_ERROR
+
+
 class _Named:
     """A reference as the client's registrations tell objects apart."""
 
     def __init__(self, ref: tuple[Any, ...]) -> None:
-        self.name = ref
+        self.name = ref[:2]  # a domain's number is not what it is known by
 
 
 def guarded(callback: Callable[..., Any], *args: Any) -> None:

@@ -17,6 +17,7 @@ _POLL = ((READABLE, select.POLLIN), (WRITABLE, select.POLLOUT), (ERROR, select.P
 
 HandleCallback = Callable[[int, int, int, Any], None]
 TimerCallback = Callable[[int, Any], None]
+_EventCB, _TimerCB = HandleCallback, TimerCallback  # what libvirt-python's own libvirtaio knows them by
 
 
 class _Handle:

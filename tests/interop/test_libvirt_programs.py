@@ -1,4 +1,4 @@
-"""Debian's virt-install, virt-xml and virt-clone with guesthouse.libvirt in libvirt-python's place."""
+"""Programs of others with guesthouse.libvirt in libvirt-python's place: virt-install and its kin, libvirtaio."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import guesthouse
+from support import tour
 from support.guesthoused import Guesthoused
 from support.namespaces import reachable
 
@@ -47,3 +48,12 @@ def test_they_make_change_and_copy_a_guest(guesthoused: Guesthoused, tmp_path_fa
             guesthoused.run("undefine", name)
         guesthoused.run("pool-destroy", "images")
         guesthoused.run("pool-undefine", "images")
+
+
+def test_libvirtaio_gives_its_loop(guesthoused: Guesthoused, tmp_path: Path) -> None:
+    (tmp_path / "guest.xml").write_text(tour.PLAIN)
+    script = SCRIPT.with_name("libvirt_asyncio.py")
+    command = ["/usr/bin/python3", str(script), str(SOURCES), guesthoused.uri, str(tmp_path / "guest.xml")]
+    argv = guesthoused.ns.command(command)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.stdout == "[('plain', 0, 0, 'x'), ('plain', 1, 0, 'x')]\n0\n", done.stderr
