@@ -17,6 +17,7 @@ from guesthouse.services.context import Context
 from guesthouse.services.domain_agent import DomainAgent
 from guesthouse.services.domain_bulk import DomainBulk
 from guesthouse.services.domain_control import DomainControl
+from guesthouse.services.domain_limits import DomainLimits
 from guesthouse.services.domain_stats import DomainStats
 from guesthouse.services.domain_tuning import DomainTuning
 from guesthouse.services.domains import Domains
@@ -67,6 +68,7 @@ class Services:
         self.domain_agent = DomainAgent(self._guests, self._jobs, self.domains, self.networks)
         self.domains.agent_power = self.domain_agent.power
         self.domain_tuning = DomainTuning(ctx, self._guests, self._jobs, self.domain_agent)
+        self.domain_limits = DomainLimits(ctx, self._guests, self._jobs, self.network_ports)
         self.domain_control = DomainControl(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
 
     @property

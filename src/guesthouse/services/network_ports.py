@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from guesthouse.errors import Domain, InvalidArg, UnknownError
+from guesthouse.errors import ConfigUnsupported, Domain, InvalidArg, UnknownError
 from guesthouse.model.bandwidth import Bandwidth, Inbound, Outbound
+from guesthouse.model.devices.interface import Interface
 from guesthouse.model.network_port import NetworkPort, check_floor, parse, settle
 from guesthouse.network import shaping
+from guesthouse.services.flags import check_flags
 from guesthouse.services.network_runtime import Port, Running, in_thread
-from guesthouse.services.networks import Networks, check_flags
+from guesthouse.services.networks import Networks
 from guesthouse.services.refs import NetworkPortRef, NetworkRef
 
 _RECLAIM, _VALIDATE = 1, 2
@@ -33,7 +35,7 @@ class NetworkPorts:
         return running, found
 
     def list_all(self, network: NetworkRef, flags: int) -> list[NetworkPortRef]:
-        check_flags(flags, 0, "networkListAllPorts")
+        check_flags(flags, 0, "networkListAllPorts", Domain.NETWORK)
         entry = self._networks.entry(network)
         return [NetworkPortRef(entry.ref, uuid) for uuid in entry.active().ports]
 
@@ -43,13 +45,13 @@ class NetworkPorts:
         return ref
 
     def get_xml_desc(self, port: NetworkPortRef, flags: int) -> str:
-        check_flags(flags, 0, "networkPortGetXMLDesc")
+        check_flags(flags, 0, "networkPortGetXMLDesc", Domain.NETWORK)
         return self._find(port)[1].element.to_xml()
 
     def create_xml(self, network: NetworkRef, xml: str, flags: int) -> NetworkPortRef:
         """Make a port that its network counts. It gets what its group and the network say, unless it is one that was
         lost and is claimed again, plug and all."""
-        check_flags(flags, _RECLAIM | _VALIDATE, "networkPortCreateXML")
+        check_flags(flags, _RECLAIM | _VALIDATE, "networkPortCreateXML", Domain.NETWORK)
         entry = self._networks.entry(network)
         running = entry.active()
         element = parse(xml)
@@ -70,14 +72,14 @@ class NetworkPorts:
 
     def delete(self, port: NetworkPortRef, flags: int) -> None:
         """Count a port out. A guest that has it keeps its tap."""
-        check_flags(flags, 0, "networkPortDelete")
+        check_flags(flags, 0, "networkPortDelete", Domain.NETWORK)
         running, _found = self._find(port)
         del running.ports[port.uuid]
         self._networks.runtime.save(running)
 
     def get_parameters(self, port: NetworkPortRef, flags: int) -> dict[str, tuple[str, Any]]:
         """The limits: of each direction that has one, every rate, 0 for none."""
-        check_flags(flags, 0, "networkPortGetParameters")
+        check_flags(flags, 0, "networkPortGetParameters", Domain.NETWORK)
         bandwidth = self._find(port)[1].element.bandwidth or Bandwidth()
         params: dict[str, tuple[str, Any]] = {}
         for way, rate in (("inbound", bandwidth.inbound), ("outbound", bandwidth.outbound)):
@@ -88,7 +90,7 @@ class NetworkPorts:
 
     async def set_parameters(self, port: NetworkPortRef, params: list[Any], flags: int) -> None:
         """Give a port new limits in the place of all that it had; they hold at once where a guest has it."""
-        check_flags(flags, 0, "networkPortSetParameters")
+        check_flags(flags, 0, "networkPortSetParameters", Domain.NETWORK)
         running, found = self._find(port)
         inbound, outbound = Inbound(), Outbound()
         for param in params:
@@ -112,6 +114,27 @@ class NetworkPorts:
             await in_thread(shaping.limit, found.tap, bandwidth)
         found.element = changed
         self._networks.runtime.save(running)
+
+    async def limit(self, iface: Interface, bandwidth: Bandwidth | None) -> None:
+        """Make ``bandwidth`` the limit of a guest's plugged interface, and of its port. ``iface`` is not changed."""
+        tap = iface.target.dev if iface.target else None
+        portid = iface.source.portid if iface.source else None
+        floor = bandwidth.inbound.floor if bandwidth and bandwidth.inbound else None
+        running = port = None
+        if iface.type == "network" and iface.source and portid:
+            running = self._networks.by_name(iface.source.network or "").running
+            port = running.ports.get(portid) if running else None
+        if port is not None and running is not None:
+            changed = port.element.copy()
+            changed.bandwidth = bandwidth
+            check_floor(changed, running.network)
+        elif floor:
+            raise ConfigUnsupported("floor attribute is not supported for this config")
+        if tap:
+            await in_thread(shaping.limit, tap, bandwidth)
+        if port is not None and running is not None:
+            port.element = changed
+            self._networks.runtime.save(running)
 
 
 def _forget_unknown(element: NetworkPort) -> None:

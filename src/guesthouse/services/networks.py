@@ -14,7 +14,6 @@ from guesthouse.errors import (
     Domain,
     GuesthouseError,
     InternalError,
-    InvalidArg,
     NoNetwork,
     OperationFailed,
     OperationInvalid,
@@ -30,6 +29,7 @@ from guesthouse.network import bridges, dnsmasq, shaping, subnets, taps
 from guesthouse.network.netlink import IPNetwork
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
+from guesthouse.services.flags import check_flags
 from guesthouse.services.network_runtime import NetworkRuntime, Port, Running, in_thread
 from guesthouse.services.refs import DomainRef, NetworkRef
 from guesthouse.units import new_uuid, parse_mac
@@ -123,12 +123,6 @@ class Entry:
         return {n.bridge_name for n in networks if n is not None and n.bridge_name}
 
 
-def check_flags(flags: int, supported: int, function: str) -> None:
-    if flags & ~supported:
-        text = f"unsupported flags (0x{flags & ~supported:x}) in function {function}"
-        raise InvalidArg(text, domain=Domain.NETWORK)
-
-
 class Networks:
     """libvirt's network procedures over the store and the host. All raise libvirt's errors.
 
@@ -217,7 +211,7 @@ class Networks:
 
     def list_all(self, flags: int = 0) -> builtins.list[NetworkRef]:
         """The networks that fit ``flags``: of each pair (active or not, ...) one, both or none may be set."""
-        check_flags(flags, 63, "virConnectListAllNetworks")
+        check_flags(flags, 63, "virConnectListAllNetworks", Domain.NETWORK)
         found = []
         for entry in sorted(self._entries.values(), key=lambda e: e.name):
             facts = (
@@ -248,7 +242,7 @@ class Networks:
 
     def define_xml_flags(self, xml: str, flags: int) -> NetworkRef:
         """Keep a definition. That of a network that is active counts from its next start."""
-        check_flags(flags, _VALIDATE, "networkDefineXMLFlags")
+        check_flags(flags, _VALIDATE, "networkDefineXMLFlags", Domain.NETWORK)
         network = self._checked(xml)
         entry = self._match(network)
         is_new = entry is None
@@ -301,7 +295,7 @@ class Networks:
     async def update(self, net: NetworkRef, command: int, section: int, parentIndex: int, xml: str, flags: int) -> None:
         """Change one element of the live network, its definition or both; without flags of the one that counts now.
         On failure neither is changed."""
-        check_flags(flags, _LIVE | _CONFIG, "networkUpdate")
+        check_flags(flags, _LIVE | _CONFIG, "networkUpdate", Domain.NETWORK)
         entry = self.entry(net)
         async with entry.lock:
             running, definition = entry.running, entry.definition
@@ -329,7 +323,7 @@ class Networks:
 
     async def create_xml_flags(self, xml: str, flags: int) -> NetworkRef:
         """Start a network that is forgotten when it stops; or a defined one with another document."""
-        check_flags(flags, _VALIDATE, "networkCreateXMLFlags")
+        check_flags(flags, _VALIDATE, "networkCreateXMLFlags", Domain.NETWORK)
         network = self._checked(xml)
         entry = self._match(network)
         if entry is not None and entry.running is not None:
@@ -382,7 +376,7 @@ class Networks:
     # Asking
 
     def get_xml_desc(self, net: NetworkRef, flags: int) -> str:
-        check_flags(flags, _XML_INACTIVE, "networkGetXMLDesc")
+        check_flags(flags, _XML_INACTIVE, "networkGetXMLDesc", Domain.NETWORK)
         entry = self.entry(net)
         if flags & _XML_INACTIVE:
             return (entry.definition or entry.current).format(inactive=True)
@@ -415,7 +409,7 @@ class Networks:
 
     def get_dhcp_leases(self, net: NetworkRef, mac: str | None, flags: int) -> builtins.list[DhcpLease]:
         """The leases that have not expired, of one MAC where given."""
-        check_flags(flags, 0, "networkGetDHCPLeases")
+        check_flags(flags, 0, "networkGetDHCPLeases", Domain.NETWORK)
         if mac is not None:
             try:
                 mac = parse_mac(mac)

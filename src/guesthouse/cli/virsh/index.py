@@ -43,6 +43,7 @@ _NAMES = {
     " set-lifecycle-action",
     "domain_tune": "blkiotune cpu-stats domblkerror iothreadinfo iothreadpin memtune numatune perf schedinfo",
     "domain_vcpus": "vcpucount",
+    "domain_limits": "domiftune",
     "domain_stats": "domblkstat domifstat dommemstat domstats",
     "domain_events": "event",
     "host": "capabilities cpu-models domcapabilities freecell hostname maxvcpus nodecpumap nodecpustats nodeinfo"
