@@ -151,6 +151,22 @@ def test_a_disk_of_another_running_guest(conn: client.Connect, daemon: Guesthous
     assert len(daemon.qemu_pids()) == 2
 
 
+def test_a_missing_disk_that_may_be_missing(conn: client.Connect, daemon: Guesthoused) -> None:
+    changes: list[tuple[str, int]] = []
+    conn.domain_event_register_any(None, 9, lambda e: changes.append((e.msg.oldSrcPath, e.msg.reason)))
+    absent = daemon.root / "absent.iso"
+    drive = (
+        f"<disk type='file' device='{{}}'><source file='{absent}' startupPolicy='optional'/><target dev='{{}}'/></disk>"
+    )
+    domain = conn.define_xml(xml(1, drive.format("cdrom", "hdc") + drive.format("disk", "hda")))
+    domain.create()
+    live = domain.get_xml_desc()
+    assert "device='cdrom'" in live and "hda" not in live and "absent.iso" not in live
+    assert domain.get_xml_desc(2).count("absent.iso") == 2, "the definition stays"
+    conn.dispatch_events(1)
+    assert changes == [(str(absent), 0)] * 2
+
+
 def test_a_bridge_that_is_not_there(conn: client.Connect, daemon: Guesthoused) -> None:
     nic = "<interface type='bridge'><source bridge='br77'/></interface>"
     domain = conn.define_xml(xml(1, nic))

@@ -173,8 +173,19 @@ def check(domain: Domain) -> None:
         loader = domain.os.loader
         if domain.os.firmware == "efi" or (loader is not None and loader.type == "pflash"):
             raise ConfigUnsupported("UEFI firmware is not supported yet; leave <loader> and firmware='efi' out")
+        if domain.os.smbios is not None and domain.os.smbios.mode in ("host", "sysinfo"):
+            raise ConfigUnsupported(f"SMBIOS mode '{domain.os.smbios.mode}' is not supported yet")
     if domain.cpu is not None and domain.cpu.numa is not None:
         raise ConfigUnsupported("guest NUMA cells are not supported yet")
+    for label in domain.seclabels:
+        if label.model not in (None, "none", "dac"):
+            raise ConfigUnsupported(f"Security driver model '{label.model}' is not available")
+        if label.type == "static" or (label.type == "none" and label.model == "dac"):
+            raise ConfigUnsupported("guests run as the daemon's configured user: another <seclabel> is not supported")
+    for spec in domain.dev.SPECS:
+        for device in getattr(domain.dev, spec.name) if spec.form == "children" else ():
+            if device.extra_nodes:
+                raise ConfigUnsupported(f"<{device.extra_nodes[0].tag}> of <{spec.tag}> is not supported yet")
 
 
 def _machine(domain: Domain) -> list[str]:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,10 +193,19 @@ class Machine:
                 found[alias] = CharacterEnd(pty if kind == "pty" else "", bool(item["frontend-open"]))
         return found
 
-    async def set_password(self, protocol: str, password: str) -> None:
-        """Set the password of "vnc" or "spice"."""
+    async def set_password(
+        self, protocol: str, password: str, connected: str | None = None, valid_to: str | None = None
+    ) -> None:
+        """Set the password of "vnc" or "spice"; ``connected`` says what becomes of who is connected ("keep", "fail",
+        "disconnect"), ``valid_to`` when it ends to hold (UTC, "2026-12-31T23:59:59"). Raises ValueError for another
+        form of time."""
         arguments = {"protocol": protocol, "password": password}
+        if connected is not None:
+            arguments["connected"] = connected
         await self.execute("set_password", arguments)
+        if valid_to is not None:
+            moment = datetime.fromisoformat(valid_to).replace(tzinfo=UTC)
+            await self.execute("expire_password", {"protocol": protocol, "time": str(int(moment.timestamp()))})
 
     async def screendump(self, head: int = 0) -> tuple[str, bytes]:
         """MIME type and content of a picture of the screen: PNG where QEMU makes that, else PPM."""
@@ -218,12 +228,6 @@ class Machine:
                 await self.execute("screendump", arguments)
             return mime, await asyncio.to_thread(path.read_bytes)
 
-    async def give_fd(self, name: str, fd: int) -> None:
-        """Give QEMU a copy of the descriptor, to be named in a command as ``name``. Raises MonitorError."""
-        if self._monitor is None:
-            raise MonitorClosed()
-        await self._monitor.give_fd(name, fd)
-
     async def memory(self, offset: int, size: int, *, physical: bool) -> bytes:
         """``size`` bytes of the guest's memory, by physical address, or by virtual address of its first processor."""
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="memory-") as name:
@@ -235,6 +239,12 @@ class Machine:
                 "pmemsave" if physical else "memsave", {"val": offset, "size": size, "filename": str(path)}
             )
             return await asyncio.to_thread(path.read_bytes)
+
+    async def give_fd(self, name: str, fd: int) -> None:
+        """Give QEMU a copy of the descriptor, to be named in a command as ``name``. Raises MonitorError."""
+        if self._monitor is None:
+            raise MonitorClosed()
+        await self._monitor.give_fd(name, fd)
 
     async def raw(self, text: str) -> dict[str, Any]:
         """Send a whole QMP message as a client wrote it; returns QEMU's answer, be it a result or an error."""

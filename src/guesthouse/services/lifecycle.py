@@ -6,7 +6,6 @@ live document, secrets included), ``name``, ``folder`` (of the monitor and chann
 and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
 ``used_up`` names a saved state that it was loaded from and that must not be loaded again.
 ``volumes`` is what :mod:`guesthouse.services.disk_volumes` found.
-``volumes`` is what :mod:`guesthouse.services.disk_volumes` found.
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ _log = logging.getLogger(__name__)
 
 _VNC_PORTS = range(5900, 65536)
 _NAME_IN_PATH = 20
+_CHANGE_MISSING = 0  # VIR_DOMAIN_EVENT_DISK_CHANGE_MISSING_ON_START
 _AGENT = "org.qemu.guest_agent.0"
 # virConnectDomainEventAgentLifecycleReason
 _AGENT_STARTED, _AGENT_CHANNEL = 1, 2
@@ -185,7 +185,7 @@ class Runner:
         step("start-shaken")
         for display in live.dev.graphics:
             if display.passwd is not None:
-                await machine.set_password(display.type, display.passwd)
+                await machine.set_password(display.type, display.passwd, display.connected, display.passwd_valid_to)
         if restoring is None:
             await tuning.settle(machine, live)
         else:
@@ -289,9 +289,24 @@ class Runner:
                         f" '{guest.name}' another one, or leave <mac> out"
                     )
 
+    def _leave_out_missing(self, guest: Guest, live: Domain) -> None:
+        """Disks that may be missing (startupPolicy "optional") and are: an empty drive, or none at all."""
+        for disk in tuple(live.dev.disks):
+            policy, path = disk.source and disk.source.startup_policy, disk.path
+            if policy != "optional" or path is None or os.path.exists(path):  # noqa: PTH110
+                continue
+            if disk.device in ("cdrom", "floppy"):
+                disk.source = None
+            else:
+                live.dev.disks.remove(disk)
+            alias = (disk.alias and disk.alias.name) or ""
+            change = {"oldSrcPath": path, "newSrcPath": None, "devAlias": alias, "reason": _CHANGE_MISSING}
+            self._guests.tell(guest, 9, change)
+
     def _plan_files(self, guest: Guest, live: Domain) -> list[dict[str, Any]]:
         """Check that every file is there, usable and not another guest's; returns what is to be labelled."""
         labels: list[dict[str, Any]] = []
+        self._leave_out_missing(guest, live)
         for disk in live.dev.disks:
             path = disk.path
             if path is None:
