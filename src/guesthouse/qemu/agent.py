@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from guesthouse.errors import AgentUnresponsive, InternalError
 
 #: Seconds that an agent gets to prove that it is there, and to answer (libvirt's own).
 WAIT = 5.0
+_REFUSAL = 1.0
 _LIMIT = 16 << 20
 _serials = itertools.count(int(time.time() * 1000) % (1 << 31))
 
@@ -24,6 +27,11 @@ class AgentError(InternalError):
     def __init__(self, command: str, description: str, reason: str) -> None:
         super().__init__(f"unable to execute QEMU agent command '{command}': {description}")
         self.reason = reason
+
+
+def _refused(command: str, error: dict[str, Any]) -> AgentError:
+    text = error.get("desc") or error.get("class") or "unknown QEMU command error"
+    return AgentError(command, text, error.get("class", ""))
 
 
 class Agent:
@@ -44,34 +52,43 @@ class Agent:
             message["arguments"] = arguments
         answer = await self.ask(message, timeout)
         if "error" in answer:
-            error = answer["error"]
-            text = error.get("desc") or error.get("class") or "unknown QEMU command error"
-            raise AgentError(command, text, error.get("class", ""))
+            raise _refused(command, answer["error"])
         return answer.get("return")
 
     async def ask(self, message: dict[str, Any], timeout: float | None = WAIT) -> dict[str, Any]:
         """Send a message as it is; returns the answer, be it a result or an error. Raises AgentUnresponsive."""
-        async with self._lock:
-            try:
-                await self._sync(WAIT if timeout is None else min(timeout, WAIT))
-                return await asyncio.wait_for(self._exchange(message), timeout)
-            except TimeoutError:
-                self.close()
-                raise AgentUnresponsive("Guest agent not available for now") from None
-            except (OSError, EOFError, ValueError):
-                self.close()
-                raise AgentUnresponsive("Guest agent disappeared while executing command") from None
-            except BaseException:
-                self.close()
-                raise
+        async with self._lock, self._failing():
+            await self._sync(WAIT if timeout is None else min(timeout, WAIT))
+            return await asyncio.wait_for(self._exchange(message), timeout)
 
-    async def tell(self, command: str, arguments: dict[str, Any] | None = None) -> None:
-        """Run a command that has no answer where it succeeds, as the guest ends or sleeps meanwhile."""
+    async def tell(self, command: str, timeout: float | None = WAIT, **arguments: Any) -> None:
+        """Run a command that ends the guest or has it sleep: only where it fails is there an answer, and that comes at
+        once. Raises AgentError, and AgentUnresponsive where the agent is not there."""
+        message: dict[str, Any] = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        async with self._lock, self._failing():
+            await self._sync(WAIT if timeout is None else min(timeout, WAIT))
+            try:
+                answer = await asyncio.wait_for(self._exchange(message), _REFUSAL)
+            except (TimeoutError, OSError, EOFError):
+                self.close()
+                return
+        if "error" in answer:
+            raise _refused(command, answer["error"])
+
+    @asynccontextmanager
+    async def _failing(self) -> AsyncIterator[None]:
+        """Whatever fails ends the connection; what the system says becomes AgentUnresponsive."""
         try:
-            await self.execute(command, arguments)
-        except AgentUnresponsive:
-            if self._writer is not None:
-                raise
+            yield
+        except TimeoutError:
+            self.close()
+            raise AgentUnresponsive("Guest agent not available for now") from None
+        except (OSError, EOFError, ValueError):
+            self.close()
+            raise AgentUnresponsive("Guest agent disappeared while executing command") from None
+        except BaseException:
+            self.close()
+            raise
 
     async def _sync(self, seconds: float) -> None:
         """Have the agent answer to a number of our choice: what comes before belongs to others."""

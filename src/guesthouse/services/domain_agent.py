@@ -172,7 +172,11 @@ class DomainAgent:
             running(guest)
             name = self._leased_name(guest)
         else:
-            name = (await self._ask(guest, "guest-get-host-name"))["host-name"]
+            agent = self.of(guest)
+            try:
+                name = (await agent.execute("guest-get-host-name", None, self._wait(guest)))["host-name"]
+            except (AgentError, AgentUnresponsive):  # libvirt says no more, either
+                name = None
         if not name:
             raise NoHostname(f"no hostname found for domain {guest.name}")
         return name
@@ -329,7 +333,7 @@ class DomainAgent:
             _check_pm(guest.current, field)
             if not (await running(guest).execute("query-current-machine"))["wakeup-suspend-support"]:
                 raise OperationUnsupported("Domain does not have suspend support")
-            await agent.tell(command)
+            await agent.tell(command, self._wait(guest))
 
     async def pm_wakeup(self, dom: DomainRef, flags: int) -> None:
         check_flags(flags, 0, "qemuDomainPMWakeup")
@@ -342,7 +346,7 @@ class DomainAgent:
         agent = self.of(guest)
         if guest.state != State.RUNNING:
             raise AgentUnresponsive("QEMU guest agent is not available: the guest is not running")
-        await agent.tell("guest-shutdown", {"mode": mode})
+        await agent.tell("guest-shutdown", self._wait(guest), mode=mode)
 
 
 def _check_timeout(seconds: int) -> None:

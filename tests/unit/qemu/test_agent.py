@@ -107,6 +107,33 @@ def test_an_agent_that_keeps_silent(tmp_path: Path) -> None:
     with_agent(tmp_path / "agent", answer, work)
 
 
+def test_what_ends_the_guest_has_no_answer(tmp_path: Path) -> None:
+    refusing = False
+
+    def answer(message: dict[str, Any]) -> dict[str, Any] | None:
+        refused = message["execute"] != "guest-sync" and refusing
+        return {"error": {"class": "GenericError", "desc": "no"}} if refused else None
+
+    async def work(agent: Agent) -> None:
+        nonlocal refusing
+        await agent.tell("guest-shutdown", mode="reboot")
+        refusing = True
+        with pytest.raises(AgentError, match="'guest-shutdown': no"):
+            await agent.tell("guest-shutdown", mode="reboot")
+
+    heard = with_agent(tmp_path / "agent", answer, work)
+    assert heard.count("guest-shutdown") == 2
+
+
+def test_an_agent_that_does_not_synchronise_ends_nothing(tmp_path: Path) -> None:
+    async def work(agent: Agent) -> None:
+        with pytest.raises(AgentUnresponsive, match="not available"):
+            await agent.tell("guest-shutdown", 0.2, mode="powerdown")
+
+    heard = with_agent(tmp_path / "agent", lambda message: {"return": -1}, work)
+    assert heard == ["guest-sync"]
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     async def work() -> None:
         with pytest.raises(AgentUnresponsive, match="disappeared"):
