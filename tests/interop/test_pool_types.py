@@ -5,6 +5,7 @@ loop devices of the same sizes; one transcript. Where libvirt goes wrong on a lo
 from __future__ import annotations
 
 import re
+import select
 import shlex
 import subprocess
 import time
@@ -617,3 +618,48 @@ def test_logical_volumes(base: Path, ours: Host) -> None:
     assert not differ, "\n\n".join(differ)
     failed = [text.split("\n")[0] for text in made[0] if not text.endswith("\n0")]
     assert failed == ["$ vol-create-as l one 5M", "$ vol-resize one 9M l"]
+
+
+EVENT_LINES = """\
+pool-define-as f fs --source-dev {A} --target {work}/m --source-format ext4
+pool-build f --overwrite
+pool-start f --build
+pool-refresh f
+pool-destroy f
+pool-delete f
+pool-undefine f
+pool-create-as d disk --source-dev {B} --target /dev --source-format gpt --build
+pool-destroy d
+pool-define-as last dir --target {work}/last
+""".splitlines()
+
+
+def test_events(base: Path, ours: Host) -> None:
+    told = []
+    for host in (Host(base / "events", Libvirtd), ours):
+        argv = ["/usr/bin/virsh", "-c", host.daemon.uri, "pool-event", "--event", "lifecycle", "--loop"]
+        watcher = subprocess.Popen(host.daemon.ns.command(argv), stdout=subprocess.PIPE, text=True)
+        try:
+            assert watcher.stdout is not None
+            seen: list[str] = []
+            # until it listens, a pool that comes and goes is not told of
+            while not select.select([watcher.stdout], [], [], 0.2)[0]:
+                host.run("pool-create-as first dir --target {work}")
+                host.run("pool-destroy first")
+            for line in EVENT_LINES:
+                host.say(line)
+            for text in watcher.stdout:
+                if " first: " not in text:
+                    seen.append(text)
+                if " last: " in text:
+                    break
+            told.append(seen)
+        finally:
+            watcher.terminate()
+            watcher.wait()
+            if host is not ours:
+                host.close()
+    assert told[0] == told[1]
+    assert [text.split(": ")[1].strip() for text in told[0]] == [
+        *("Defined", "Created", "Started", "Stopped", "Deleted", "Undefined", "Started", "Stopped", "Defined")
+    ]
