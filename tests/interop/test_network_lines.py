@@ -145,6 +145,7 @@ def test_a_guest_is_a_port_and_gets_what_its_group_says(guesthoused: Guesthoused
     files: dict[str, str | bytes] = {
         "lan.xml": lan + "</network>",
         "guest.xml": GUEST.format(source.format("<mac address='52:54:00:00:00:0a'/>")),
+        "second.xml": GUEST.replace("plugged", "second").format(source.format("")),
         "taggd.xml": GUEST.format(source.format("<vlan><tag id='4'/></vlan>")),
         "floor.xml": GUEST.format(source.format("<bandwidth><inbound floor='4'/></bandwidth>")),
         "odd.xml": GUEST.format(source.format("<coalesce><rx><frames max='7'/></rx></coalesce>")),
@@ -205,8 +206,18 @@ def test_a_guest_is_a_port_and_gets_what_its_group_says(guesthoused: Guesthoused
         guesthoused.start()
         assert say("net-port-list", "lan", "--uuid") == uuid and limits(tap)[1] == [30_000]
         assert "<outbound average='30'/>" in say("dumpxml", "plugged")
+        # a limit that a daemon left which was killed before its guest had a row of its own
+        guesthoused.ns.run("ip", "link", "add", "vnet9", "type", "bridge")
+        chain = "{ type filter hook ingress device vnet9 priority 0; }"
+        guesthoused.ns.run("nft", f"add chain netdev guesthouse ingress_vnet9 {chain}")
+        guesthoused.ns.run("ip", "link", "del", "vnet9")
+        say("create", f"{tmp_path}/second.xml")
+        assert "ingress_vnet9" not in guesthoused.ns.run("nft", "list", "table", "netdev", "guesthouse").stdout
+        assert len(say("net-port-list", "lan", "--uuid").split()) == 2
+        say("destroy", "second")
         say("destroy", "plugged")
         assert say("net-port-list", "lan", "--uuid") == "" and limits(tap)[1] == []
     finally:
-        guesthoused.run("destroy", "plugged")
+        for name in ("plugged", "second"):
+            guesthoused.run("destroy", name)
         guesthoused.run("net-destroy", "lan")

@@ -133,6 +133,8 @@ class Networks:
         self._ctx = ctx
         self.runtime = NetworkRuntime(ctx.store, ctx.paths.state / "dnsmasq", ctx.paths.run / "network")
         self._entries: dict[str, Entry] = {}
+        # whether a guest of an earlier daemon's may have ended without it
+        self._unswept = bool(ctx.store.all_runtime("domain"))
         for row in ctx.store.all(_KIND):
             network = Network.from_xml(row.xml)
             self._entries[row.uuid] = Entry(row.name, row.uuid, network, autostart=row.autostart)
@@ -147,10 +149,6 @@ class Networks:
                 continue
             entry = self._entries.setdefault(uuid, Entry(running.network.name or "", uuid))
             entry.running = running
-        try:
-            await in_thread(shaping.sweep)
-        except GuesthouseError as error:
-            _log.warning("limits of interfaces that are gone: %s", error)
 
     def ensure_default(self) -> None:
         """Define the NAT network "default", to start with the daemon, if this never happened before on this host.
@@ -448,6 +446,7 @@ class Networks:
         if wanted and wanted.startswith("vnet"):
             # a name that was made up for a former run
             wanted = None
+        await self._sweep()
         options = port.port if port else iface.port
         tap = taps.create_tap(
             bridge,
@@ -473,6 +472,15 @@ class Networks:
                 await in_thread(shaping.clear, tap.name)
             raise
         return Plug(iface, tap.name, bridge, entry.name if entry else None, tap.fds)
+
+    async def _sweep(self) -> None:
+        """Once, before the first tap: a new one must not get the limit that a killed daemon left for its name."""
+        if self._unswept:
+            self._unswept = False
+            try:
+                await in_thread(shaping.sweep)
+            except GuesthouseError as error:
+                _log.warning("limits of interfaces that are gone: %s", error)
 
     def _port(self, entry: Entry, iface: Interface, owner: DomainRef) -> NetworkPort:
         """The port that an interface gets: its own settings, then its group's and the network's."""
