@@ -17,6 +17,7 @@ from guesthouse.errors import (
     OperationInvalid,
     OperationUnsupported,
     SystemFailure,
+    check_flags,
     from_wire,
 )
 from guesthouse.errors import Domain as ErrorDomain
@@ -24,7 +25,7 @@ from guesthouse.qemu import migration
 from guesthouse.qemu.keycodes import CODESETS, to_qnum
 from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.services.context import Context
-from guesthouse.services.documents import CONFIG, LIVE, check_flags, impact, keep, keep_live, running
+from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, running
 from guesthouse.services.domain_stats import Params
 from guesthouse.services.guests import Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
@@ -155,6 +156,8 @@ class DomainControl:
                 await _dump_memory(machine, format, job)
             else:
                 progress = await migration.outgoing(machine, fd, job.tell)
+                while await machine.status() == "finish-migrate":  # until then QEMU does not let it go on
+                    await asyncio.sleep(_POLL)
                 job.check()
                 if progress.get("status") != "completed":
                     why = progress.get("error-desc", "unexpectedly failed")
