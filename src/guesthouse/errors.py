@@ -480,3 +480,10 @@ def from_wire(
     error.message = text or cls.bare
     error.args = (error.message,)
     return error
+
+
+def check_flags(flags: int, supported: int, function: str, domain: int = Domain.QEMU) -> None:
+    """Raises InvalidArg where ``flags`` has more than ``supported``; libvirt names its own function, and does not say
+    that this is an invalid argument."""
+    if flags & ~supported:
+        raise from_wire(InvalidArg.code, domain, f"unsupported flags (0x{flags & ~supported:x}) in function {function}")

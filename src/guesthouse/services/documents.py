@@ -12,12 +12,6 @@ from guesthouse.services.guests import KIND, Guest
 LIVE, CONFIG = 1, 2
 
 
-def check_flags(flags: int, supported: int, function: str) -> None:
-    """Raises InvalidArg as libvirt does for flags that it does not know."""
-    if flags & ~supported:
-        raise InvalidArg(f"unsupported flags (0x{flags & ~supported:x}) in function {function}")
-
-
 def running(guest: Guest) -> Machine:
     """The machine of a guest that runs. Raises OperationInvalid where it does not."""
     if guest.machine is None or not guest.active or guest.stopping:

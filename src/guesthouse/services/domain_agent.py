@@ -14,13 +14,14 @@ from guesthouse.errors import (
     InvalidArg,
     NoHostname,
     OperationUnsupported,
+    check_flags,
 )
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.agent import WAIT, Agent, AgentError
 from guesthouse.qemu.machine import Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.services import agent_facts
-from guesthouse.services.documents import check_flags, running
+from guesthouse.services.documents import running
 from guesthouse.services.domain_stats import Params
 from guesthouse.services.domains import Domains
 from guesthouse.services.guests import Guest, Guests, State

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from guesthouse.errors import ArgumentUnsupported, GuesthouseError
+from guesthouse.errors import ArgumentUnsupported, GuesthouseError, check_flags
 from guesthouse.qemu import figures
 from guesthouse.qemu.machine import Machine
-from guesthouse.services.documents import check_flags
 from guesthouse.services.domain_stats import Params, alias_of, image_size, interface_figures
 from guesthouse.services.guests import Guest, Guests
 from guesthouse.services.refs import DomainRef

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, InvalidArg
+from guesthouse.errors import ConfigUnsupported, InvalidArg, check_flags
 from guesthouse.model.bandwidth import Bandwidth, Inbound, Outbound
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain
 from guesthouse.services.context import Context
-from guesthouse.services.documents import CONFIG, LIVE, check_flags, impact, keep, keep_live, looked_at
+from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, looked_at
 from guesthouse.services.domain_stats import Params
 from guesthouse.services.guests import Guests
 from guesthouse.services.jobs import Jobs

@@ -6,7 +6,14 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from guesthouse.errors import ConfigUnsupported, InvalidArg, OperationInvalid, OperationUnsupported, SystemFailure
+from guesthouse.errors import (
+    ConfigUnsupported,
+    InvalidArg,
+    OperationInvalid,
+    OperationUnsupported,
+    SystemFailure,
+    check_flags,
+)
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.simple import BalloonStats
@@ -14,7 +21,7 @@ from guesthouse.model.domain import Domain
 from guesthouse.qemu import figures
 from guesthouse.qemu.figures import DiskFigures
 from guesthouse.services.context import Context
-from guesthouse.services.documents import CONFIG, LIVE, check_flags, impact, keep, keep_live, running
+from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, running
 from guesthouse.services.guests import Guest, Guests
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.refs import DomainRef

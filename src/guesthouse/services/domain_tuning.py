@@ -11,6 +11,7 @@ from guesthouse.errors import (
     InvalidArg,
     OperationInvalid,
     OperationUnsupported,
+    check_flags,
     from_wire,
 )
 from guesthouse.errors import Domain as ErrorDomain
@@ -18,7 +19,7 @@ from guesthouse.model.domain import Domain, Vcpu
 from guesthouse.qemu import pins, tuning
 from guesthouse.qemu.machine import Machine
 from guesthouse.services.context import Context
-from guesthouse.services.documents import CONFIG, LIVE, check_flags, impact, keep, keep_live, looked_at, running
+from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, looked_at, running
 from guesthouse.services.domain_agent import DomainAgent
 from guesthouse.services.domain_stats import Params, vcpu_map
 from guesthouse.services.guests import Guest, Guests

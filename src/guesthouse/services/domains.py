@@ -25,6 +25,7 @@ from guesthouse.errors import (
     OperationInvalid,
     OperationUnsupported,
     SystemFailure,
+    check_flags,
 )
 from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.devices.chardev import CharSource
@@ -33,7 +34,7 @@ from guesthouse.model.inactive import inactive
 from guesthouse.qemu import process
 from guesthouse.services.console import BytesStream, PtyStream
 from guesthouse.services.context import Context
-from guesthouse.services.documents import CONFIG, LIVE, check_flags, impact, keep, keep_live, looked_at
+from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, looked_at
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner

@@ -6,10 +6,9 @@ udev as it is nearly everywhere, leaves it at that, too). Those procedures have 
 
 from __future__ import annotations
 
-from guesthouse.errors import Domain, MultipleInterfaces, NoInterface
+from guesthouse.errors import Domain, MultipleInterfaces, NoInterface, check_flags
 from guesthouse.host.interfaces import Interfaces as HostInterfaces
 from guesthouse.network.netlink import Netlink
-from guesthouse.services.flags import check_flags
 from guesthouse.services.refs import InterfaceRef
 
 _INACTIVE, _ACTIVE = 1, 2

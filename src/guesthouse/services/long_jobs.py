@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from guesthouse.errors import OperationAborted, OperationInvalid
-from guesthouse.services.documents import check_flags, running
+from guesthouse.errors import OperationAborted, OperationInvalid, check_flags
+from guesthouse.services.documents import running
 from guesthouse.services.guests import Guest, Guests
 from guesthouse.services.refs import DomainRef
 

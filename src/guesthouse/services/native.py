@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from guesthouse.errors import InvalidArg
+from guesthouse.errors import InvalidArg, check_flags
 from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.domain import Domain
-from guesthouse.services.documents import check_flags
 from guesthouse.services.lifecycle import Runner
 
 _FORMAT = "qemu-argv"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, Domain, InvalidArg, UnknownError
+from guesthouse.errors import ConfigUnsupported, Domain, InvalidArg, UnknownError, check_flags
 from guesthouse.model.bandwidth import Bandwidth, Inbound, Outbound
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.network_port import NetworkPort, check_floor, parse, settle
 from guesthouse.network import shaping
-from guesthouse.services.flags import check_flags
 from guesthouse.services.network_runtime import Port, Running, in_thread
 from guesthouse.services.networks import Networks
 from guesthouse.services.refs import NetworkPortRef, NetworkRef

@@ -19,6 +19,7 @@ from guesthouse.errors import (
     OperationInvalid,
     UnknownError,
     XMLError,
+    check_flags,
 )
 from guesthouse.model import network_update
 from guesthouse.model.devices.interface import Interface
@@ -29,7 +30,6 @@ from guesthouse.network import bridges, dnsmasq, shaping, subnets, taps
 from guesthouse.network.netlink import IPNetwork
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
-from guesthouse.services.flags import check_flags
 from guesthouse.services.network_runtime import NetworkRuntime, Port, Running, in_thread
 from guesthouse.services.refs import DomainRef, NetworkRef
 from guesthouse.units import new_uuid, parse_mac

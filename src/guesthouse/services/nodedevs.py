@@ -19,6 +19,7 @@ from guesthouse.errors import (
     OperationInvalid,
     OperationUnsupported,
     SystemFailure,
+    check_flags,
 )
 from guesthouse.host import nodedevs as finding
 from guesthouse.host import passthrough
@@ -29,7 +30,6 @@ from guesthouse.host.uevents import Listener, Lost, Uevent
 from guesthouse.model.nodedev import Mdev, ScsiHost, parse_new_device
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
-from guesthouse.services.flags import check_flags
 from guesthouse.services.refs import NodeDeviceRef
 from guesthouse.units import new_uuid
 

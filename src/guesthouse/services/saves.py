@@ -23,6 +23,7 @@ from guesthouse.errors import (
     OperationFailed,
     OperationInvalid,
     SystemFailure,
+    check_flags,
 )
 from guesthouse.model import abi
 from guesthouse.model.defaults import GuestDefaults, prepare
@@ -32,7 +33,7 @@ from guesthouse.qemu import migration, save_image
 from guesthouse.qemu.machine import Machine
 from guesthouse.qemu.save_image import Draft, Saved
 from guesthouse.services.context import Context
-from guesthouse.services.documents import check_flags, running
+from guesthouse.services.documents import running
 from guesthouse.services.faults import step
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs

@@ -8,11 +8,19 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from guesthouse.errors import Domain, GuesthouseError, InternalError, InvalidArg, InvalidSecret, NoSecret, from_wire
+from guesthouse.errors import (
+    Domain,
+    GuesthouseError,
+    InternalError,
+    InvalidArg,
+    InvalidSecret,
+    NoSecret,
+    check_flags,
+    from_wire,
+)
 from guesthouse.model.secret import USAGES, Secret, parse_secret
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
-from guesthouse.services.flags import check_flags
 from guesthouse.services.refs import SecretRef
 
 _log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from guesthouse import errors
 from guesthouse.errors import Domain, InvalidArg
 from guesthouse.model.storage import Pool, Volume
 
@@ -68,9 +69,7 @@ class Backend(Protocol):
 
 def check_flags(flags: int, supported: int, function: str) -> None:
     """Raises InvalidArg where ``flags`` has others than ``supported``, in the name of libvirt's ``function``."""
-    if flags & ~supported:
-        text = f"unsupported flags (0x{flags & ~supported:x}) in function {function}"
-        raise InvalidArg(text, domain=Domain.STORAGE)
+    errors.check_flags(flags, supported, function, Domain.STORAGE)
 
 
 def check_exclusive(flags: int, one: int, other: int) -> None:
