@@ -43,6 +43,28 @@ class Model(Element, tag="model"):
     type: str | None = Attr("type", alias=("model",))
 
 
+class HostOffloads(Element, tag="host"):
+    """What the guest may leave to the host; what is not said is QEMU's to choose."""
+
+    csum: bool | None = Attr("csum", OnOff)
+    gso: bool | None = Attr("gso", OnOff)
+    tso4: bool | None = Attr("tso4", OnOff)
+    tso6: bool | None = Attr("tso6", OnOff)
+    ecn: bool | None = Attr("ecn", OnOff)
+    ufo: bool | None = Attr("ufo", OnOff)
+    mrg_rxbuf: bool | None = Attr("mrg_rxbuf", OnOff)
+
+
+class GuestOffloads(Element, tag="guest"):
+    """What the host may leave to the guest."""
+
+    csum: bool | None = Attr("csum", OnOff)
+    tso4: bool | None = Attr("tso4", OnOff)
+    tso6: bool | None = Attr("tso6", OnOff)
+    ecn: bool | None = Attr("ecn", OnOff)
+    ufo: bool | None = Attr("ufo", OnOff)
+
+
 class InterfaceDriver(Element, tag="driver"):
     name: str | None = Attr("name", Choice("qemu", "vhost"), alias=("driver_name",))
     txmode: str | None = Attr("txmode")
@@ -55,6 +77,8 @@ class InterfaceDriver(Element, tag="driver"):
     ats: bool | None = Attr("ats", OnOff)
     packed: bool | None = Attr("packed", OnOff)
     page_per_vq: bool | None = Attr("page_per_vq", OnOff)
+    host: HostOffloads | None = Child(HostOffloads)
+    guest: GuestOffloads | None = Child(GuestOffloads)
 
 
 class Link(Element, tag="link"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model.devices.interface import Interface
+from guesthouse.model.devices.interface import Interface, InterfaceDriver
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.devices.common import pci, virtio
 from guesthouse.qemu.parts import Parts, Props
 
 _TUN, _VHOST = "/dev/net/tun", "/dev/vhost-net"
+_PLAIN = ("csum", "gso", "mrg_rxbuf")
 _UNSERVED = ("virtualport", "script", "filterref", "guest")
 
 
@@ -26,6 +27,16 @@ def _tuning(device: Interface, model: str) -> Props:
     for name in ("ioeventfd", "event_idx", "rx_queue_size", "tx_queue_size"):
         if (wish := getattr(driver, name)) is not None:
             props[name] = wish
+    return props | _offloads(driver)
+
+
+def _offloads(driver: InterfaceDriver) -> Props:
+    """<host> and <guest>: QEMU has csum, gso and mrg_rxbuf of the host's under their own names."""
+    props: Props = {}
+    for side, prefix in ((driver.host, "host_"), (driver.guest, "guest_")):
+        for spec in side.SPECS if side is not None else ():
+            if (wish := getattr(side, spec.name)) is not None:
+                props[spec.name if prefix == "host_" and spec.name in _PLAIN else prefix + spec.name] = wish
     return props
 
 
