@@ -21,10 +21,6 @@ DAEMONS_DIFFER = {
     "bad XML": "another part speaks of the parser's error",
     "max vcpus when off": "libvirtd refuses for a guest that is off, ours answers",
     "element": "ours keeps the namespace's prefix",
-    "off": "another part speaks of the error",
-    "a flag that is none": "the words before libvirtd's text",
-    "a flag of another": "the words before libvirtd's text",
-    "no such screen": "the words of it",
 }
 
 

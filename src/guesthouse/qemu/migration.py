@@ -32,13 +32,18 @@ async def outgoing(machine: Machine, fd: int, told: Callable[[Progress], None]) 
 
 
 async def settled(machine: Machine, told: Callable[[Progress], None] = lambda _: None) -> Progress:
-    """Wait for the end of a migration that is under way, if there is one."""
+    """Wait for the end of a migration that is under way, if there is one; the guest may be let go on afterwards."""
     while True:
         progress: Progress = await machine.execute("query-migrate")
         if progress.get("status", "completed") in _OVER:
-            return progress
+            break
         told(progress)
         await asyncio.sleep(_POLL)
+    # QEMU's last word comes a moment before it is through
+    while True:
+        if await machine.status() != "finish-migrate":
+            return progress
+        await asyncio.sleep(_POLL / 10)
 
 
 async def cancel(machine: Machine) -> None:

@@ -156,7 +156,6 @@ class DomainControl:
                 await _dump_memory(machine, format, job)
             else:
                 progress = await migration.outgoing(machine, fd, job.tell)
-                await _finalized(machine)
                 job.check()
                 if progress.get("status") != "completed":
                     why = progress.get("error-desc", "unexpectedly failed")
@@ -282,11 +281,3 @@ async def _dump_memory(machine: Machine, format: str, job: LongJob) -> None:
         raise OperationFailed("memory-only dump failed: the guest ended", domain=ErrorDomain.QEMU)
     if "error" in result:
         raise OperationFailed(f"memory-only dump failed: {result['error']}", domain=ErrorDomain.QEMU)
-
-
-async def _finalized(machine: Machine) -> None:
-    """Wait until QEMU lets a guest go on that it has written out."""
-    while True:
-        if await machine.status() != "finish-migrate":
-            return
-        await asyncio.sleep(_POLL)

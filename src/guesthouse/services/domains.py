@@ -312,7 +312,7 @@ class Domains:
 
     def _running(self, guest: Guest) -> None:
         if not guest.active or guest.stopping:
-            raise OperationInvalid("domain is not running", domain=ErrorDomain.QEMU)
+            raise OperationInvalid("domain is not running")
 
     async def shutdown(self, dom: DomainRef) -> None:
         await self.shutdown_flags(dom, 0)
@@ -508,7 +508,7 @@ class Domains:
             if not videos:
                 raise InternalError("no screens to take screenshot from")
             if screen >= len(videos):
-                raise InvalidArg("no such screen")
+                raise OperationInvalid("no such screen ID", domain=ErrorDomain.QEMU)
             assert guest.machine is not None
             mime, data = await guest.machine.screendump(screen)
         return mime, BytesStream(data)

@@ -55,8 +55,8 @@ def wait_for(what: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def said(log: Path) -> str:
-    wait_for(lambda: process.last_words(log))
+def said(log: Path, lines: int = 1) -> str:
+    wait_for(lambda: len(process.last_words(log).splitlines()) >= lines)
     return process.last_words(log)
 
 
@@ -115,7 +115,7 @@ def test_what_cannot_run_says_so(tmp_path: Path) -> None:
 @needs_root
 def test_it_runs_as_the_guest_user(spawn: Spawn, tmp_path: Path) -> None:
     spawn("id -u; id -g; id -G", user=User(65534, 65534, (65534, 12345)))
-    assert said(tmp_path / "guest.log").split("\n") == ["65534", "65534", "65534 12345"]
+    assert said(tmp_path / "guest.log", 3).split("\n") == ["65534", "65534", "65534 12345"]
 
 
 def test_adopted_only_with_its_start_time(spawn: Spawn) -> None:

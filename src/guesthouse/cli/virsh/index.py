@@ -35,6 +35,7 @@ _NAMES = {
     "domain_job": "domjobinfo",
     "domain_devices": "domblkinfo domblklist domif-getlink domifaddr domiflist",
     "domain_memory": "setmaxmem setmem",
+    "domain_vcpus": "vcpucount",
     "domain_pins": "emulatorpin guestvcpus setvcpu setvcpus vcpuinfo vcpupin",
     "domain_agent": "domfsfreeze domfsinfo domfsthaw domfstrim domhostname dompmsuspend dompmwakeup domtime"
     " get-user-sshkeys guest-agent-timeout guestinfo set-user-password set-user-sshkeys",
@@ -42,7 +43,6 @@ _NAMES = {
     "domain_control": "domdirtyrate-calc domjobabort domlaunchsecinfo dump inject-nmi send-key send-process-signal"
     " set-lifecycle-action",
     "domain_tune": "blkiotune cpu-stats domblkerror iothreadinfo iothreadpin memtune numatune perf schedinfo",
-    "domain_vcpus": "vcpucount",
     "domain_limits": "domiftune",
     "domain_stats": "domblkstat domifstat dommemstat domstats",
     "domain_events": "event",
@@ -60,8 +60,7 @@ _NAMES = {
     " nodedev-info nodedev-reattach nodedev-reset nodedev-start nodedev-undefine",
     "nodedev_list": "nodedev-list",
     "nodedev_events": "nodedev-event",
-    "secret": "secret-define secret-dumpxml secret-event secret-get-value secret-list secret-set-value"
-    " secret-undefine",
+    "secret": "secret-define secret-dumpxml secret-event secret-get-value secret-list secret-set-value secret-undefine",
     "pool": "pool-autostart pool-build pool-create pool-define pool-delete pool-destroy pool-dumpxml pool-edit"
     " pool-info pool-name pool-refresh pool-start pool-undefine pool-uuid",
     "pool_as": "pool-create-as pool-define-as",
