@@ -299,7 +299,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ours(base: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
-    host = Host(base / request.node.name, Guesthoused)
+    host = Host(base / f"ours{abs(hash(request.node.name)) % 10**6}", Guesthoused)
     yield host
     host.close()
 

@@ -46,7 +46,7 @@ DEVICES = """
       <driver name='qemu' type='raw'/><source file='{folder}/raw.img'/><target dev='sda' bus='sata'/>
     </disk>
     <disk type='file' device='cdrom'><target dev='sdb' bus='sata'/><readonly/></disk>
-    <interface type='network'><source network='asked'/><mac address='52:54:00:a5:ed:01'/><model type='virtio'/></interface>
+    <interface type='network'><source network='asked'/><mac address='52:54:00:a5:ed:01'/><target dev='asked0'/><model type='virtio'/></interface>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"""
 
 LINES = """\
@@ -60,7 +60,7 @@ domblkstat g
 domblkstat g --human sdb
 domblkstat g nope
 domblkstat off vda
-domifstat g vnet0
+domifstat g asked0
 domifstat g 52:54:00:a5:ed:01
 domifstat g nope
 dommemstat g
@@ -215,6 +215,7 @@ COUNTED = [
         r"|usable|rss|disk_caches|last-update|physical)=\d+",
         r"\1.\2\3=N",
     ),
+    (r"balloon\.current=\d+", "balloon.current=N"),  # the guest gives its memory back in its own time
     (r"(minor_fault|unused|available|usable|last_update|disk_caches|rss|rd_total_times|rx_\w+) \d+", r"\1 N"),
     (r"(Allocation:|duration of reads \(ns\):) +\d+", r"\1 N"),
     (r"^( vda +67108864| sda +16777216) +\d+ +", r"\1 N "),

@@ -18,7 +18,7 @@ REFUSED = {
     "characters-more": "not supported yet|Cannot access",
     "clock-timezone": "clock offset 'timezone'",
     "cpu-cells": "NUMA cells",
-    "disks-more": "not supported yet|Cannot access",
+    "disks-more": "not supported yet|Cannot access|Storage pool not found",
     "features": "feature <hap>",
     "features-windows": "kernel doesn't allow setting HyperV",  # nothing but KVM does
     "interfaces-more": "not supported|make the bridge first",

@@ -43,7 +43,7 @@ def test_declarations_are_sound(name: str) -> None:
     assert "help" not in names
     for place, option in enumerate(command.options):
         assert option.kind in (FLAG, STRING, NUMBER, DATA, REST, ALIAS)
-        assert re.fullmatch(r"[a-z0-9]+([-_][a-z0-9]+)*", option.name)
+        assert re.fullmatch(r"[a-zA-Z0-9]+([-_][a-z0-9]+)*", option.name)
         if option.kind == ALIAS:
             target = option.target.partition("=")[0]
             assert target in names[place + 1 :], "an alias stands before what it stands for"
