@@ -150,7 +150,14 @@ def test_the_whole_story(start: Callable[..., Demo]) -> None:
 
 
 @pytest.mark.parametrize("word", ["host  ", "| [", "| guest ready"])
-@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        (signal.SIGINT, True),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted(start: Callable[..., Demo], word: str, number: signal.Signals, group: bool) -> None:
     """Ctrl-C (which the whole process group gets), and signals to it alone, before, during and after the boot."""
     demo = start()

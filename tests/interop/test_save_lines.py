@@ -16,6 +16,8 @@ from support.guesthoused import BIN, Guesthoused
 from support.libvirtd import Libvirtd
 from support.namespaces import reachable
 
+pytestmark = pytest.mark.slow
+
 C_VIRSH = "/usr/bin/virsh"
 PROGRAMS = {"c-virsh": C_VIRSH, "our-virsh": str(BIN / "virsh")}
 

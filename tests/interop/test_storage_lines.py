@@ -16,6 +16,8 @@ from support.guesthoused import BIN
 from support.libvirtd import Libvirtd
 from support.namespaces import reachable
 
+pytestmark = pytest.mark.slow
+
 NET, POOL = "6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef003", "6c2d9a3e-7e0b-4c7d-9b0e-0d7c1c5ef005"
 LINES = f"""\
 net-define {{work}}/network.xml --validate
