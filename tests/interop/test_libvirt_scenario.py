@@ -32,14 +32,21 @@ def transcripts(
     found = {}
     for name, daemon in (("libvirtd", c_libvirtd), ("guesthoused", guesthoused)):
         for module, python in MODULES.items():
-            work.mkdir()
-            work.chmod(0o777)
-            argv = daemon.ns.command([python, str(SCRIPT), module, daemon.uri, str(work)])
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-            assert done.returncode == 0, (name, module, done.stdout[-500:], done.stderr)
-            found[name, module] = done.stdout.splitlines()
-            remove_tree(work)
+            lines = _transcript(daemon, module, python, work)
+            if name == "libvirtd" and "network events []" in lines:  # on a busy machine it sometimes sends none
+                lines = _transcript(daemon, module, python, work)
+            found[name, module] = lines
     return found
+
+
+def _transcript(daemon: Libvirtd | Guesthoused, module: str, python: str, work: Path) -> list[str]:
+    work.mkdir()
+    work.chmod(0o777)
+    argv = daemon.ns.command([python, str(SCRIPT), module, daemon.uri, str(work)])
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, (module, done.stdout[-500:], done.stderr)
+    remove_tree(work)
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("daemon", ["libvirtd", "guesthoused"])
