@@ -10,7 +10,7 @@ from guesthouse.cli.virsh.shell import Shell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     Describe = Callable[[Any], str]
@@ -48,6 +48,28 @@ def kind_id(given: Given, kinds: list[str]) -> int | None:
 def show_kinds(shell: Shell, kinds: Iterable[str]) -> None:
     for kind in kinds:
         shell.out(f"{kind}\n")
+
+
+def watch_objects(
+    shell: Shell,
+    given: Given,
+    kinds: Mapping[str, Describe],
+    option: str,
+    find: Callable[[Shell, str], Any],
+    register: Callable[[Any, int, Callable[[Any], None]], int],
+) -> None:
+    """What the commands for all but guests do: list the types, or wait for events of one, of all objects or of the one
+    that ``option`` names. ``kinds`` has how each type is put, in the order of libvirt's ids. Raises Failed."""
+    names = list(kinds)
+    if given.has("list"):
+        show_kinds(shell, names)
+        return
+    wanted = kind_id(given, names)
+    if wanted is None:
+        raise Failed("either --list or --event <type> is required")
+    name = given.text(option)
+    found = None if name is None else find(shell, name)
+    watch(shell, given, {wanted: kinds[names[wanted]]}, lambda number, callback: register(found, number, callback))
 
 
 def watch(shell: Shell, given: Given, describe: dict[int, Describe], register: Register) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from guesthouse.cli.virsh import events
 from guesthouse.cli.virsh.command import command, string
-from guesthouse.cli.virsh.given import Failed, Given
+from guesthouse.cli.virsh.given import Given
 from guesthouse.cli.virsh.objects import find_network
 from guesthouse.cli.virsh.shell import Shell
 
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LIFECYCLE = ("Defined", "Undefined", "Started", "Stopped")
-_KINDS = ["lifecycle"]
 
 
 def _describe(message: Any) -> str:
     return f"event 'lifecycle' for network {message.net.name}: {events.word(_LIFECYCLE, message.event)}\n"
+
+
+_KINDS = {"lifecycle": _describe}
 
 
 @command(
@@ -29,17 +31,4 @@ def _describe(message: Any) -> str:
     description="Wait for an event of a type and print it, or list the types.",
 )
 def wait(shell: Shell, given: Given) -> None:
-    if given.has("list"):
-        events.show_kinds(shell, _KINDS)
-        return
-    wanted = events.kind_id(given, _KINDS)
-    if wanted is None:
-        raise Failed("either --list or --event <type> is required")
-    name = given.text("network")
-    net = None if name is None else find_network(shell, name)
-    events.watch(
-        shell,
-        given,
-        {wanted: _describe},
-        lambda number, callback: shell.conn.network_event_register_any(net, number, callback),
-    )
+    events.watch_objects(shell, given, _KINDS, "network", find_network, shell.conn.network_event_register_any)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from guesthouse.cli.virsh import events
 from guesthouse.cli.virsh.command import command, string
-from guesthouse.cli.virsh.given import Failed, Given
+from guesthouse.cli.virsh.given import Given
 from guesthouse.cli.virsh.nodedev import find_device
 from guesthouse.cli.virsh.shell import Shell
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LIFECYCLE = ("Created", "Deleted", "Defined", "Undefined")
-_KINDS = ["lifecycle", "update"]
 
 
 def _lifecycle(message: Any) -> str:
@@ -24,7 +23,7 @@ def _update(message: Any) -> str:
     return f"event 'update' for node device {message.dev.name}\n"
 
 
-_DESCRIBE = (_lifecycle, _update)
+_KINDS = {"lifecycle": _lifecycle, "update": _update}
 
 
 @command(
@@ -36,17 +35,4 @@ _DESCRIBE = (_lifecycle, _update)
     description="Wait for an event of a type and print it, or list the types.",
 )
 def wait(shell: Shell, given: Given) -> None:
-    if given.has("list"):
-        events.show_kinds(shell, _KINDS)
-        return
-    wanted = events.kind_id(given, _KINDS)
-    if wanted is None:
-        raise Failed("either --list or --event <type> is required")
-    name = given.text("device")
-    device = None if name is None else find_device(shell, name)
-    events.watch(
-        shell,
-        given,
-        {wanted: _DESCRIBE[wanted]},
-        lambda number, callback: shell.conn.node_device_event_register_any(device, number, callback),
-    )
+    events.watch_objects(shell, given, _KINDS, "device", find_device, shell.conn.node_device_event_register_any)

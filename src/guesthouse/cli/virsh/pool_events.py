@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from guesthouse.cli.virsh import events
 from guesthouse.cli.virsh.command import command, string
-from guesthouse.cli.virsh.given import Failed, Given
+from guesthouse.cli.virsh.given import Given
 from guesthouse.cli.virsh.objects import find_pool
 from guesthouse.cli.virsh.shell import Shell
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LIFECYCLE = ("Defined", "Undefined", "Started", "Stopped", "Created", "Deleted")
-_KINDS = ["lifecycle", "refresh"]
 
 
 def _lifecycle(message: Any) -> str:
@@ -24,7 +23,7 @@ def _refresh(message: Any) -> str:
     return f"event 'refresh' for storage pool {message.pool.name}\n"
 
 
-_DESCRIBE = (_lifecycle, _refresh)
+_KINDS = {"lifecycle": _lifecycle, "refresh": _refresh}
 
 
 @command(
@@ -36,17 +35,4 @@ _DESCRIBE = (_lifecycle, _refresh)
     description="Wait for an event of a type and print it, or list the types.",
 )
 def wait(shell: Shell, given: Given) -> None:
-    if given.has("list"):
-        events.show_kinds(shell, _KINDS)
-        return
-    wanted = events.kind_id(given, _KINDS)
-    if wanted is None:
-        raise Failed("either --list or --event <type> is required")
-    name = given.text("pool")
-    pool = None if name is None else find_pool(shell, name)
-    events.watch(
-        shell,
-        given,
-        {wanted: _DESCRIBE[wanted]},
-        lambda number, callback: shell.conn.storage_pool_event_register_any(pool, number, callback),
-    )
+    events.watch_objects(shell, given, _KINDS, "pool", find_pool, shell.conn.storage_pool_event_register_any)

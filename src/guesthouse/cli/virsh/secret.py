@@ -23,7 +23,6 @@ _FILTERS = {"ephemeral": 1, "no-ephemeral": 2, "private": 4, "no-private": 8}
 _FILE_LIMIT = 1024  # virsh's; the protocol takes 64 KiB
 _INVALID_ARG = 8
 _LIFECYCLE = ("Defined", "Undefined")
-_KINDS = ["lifecycle", "value-changed"]
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 
 
@@ -234,7 +233,7 @@ def _value_changed(message: Any) -> str:
     return f"event 'value-changed' for secret {message.secret.uuid}\n"
 
 
-_DESCRIBE = (_lifecycle, _value_changed)
+_KINDS = {"lifecycle": _lifecycle, "value-changed": _value_changed}
 
 
 @command(
@@ -246,17 +245,4 @@ _DESCRIBE = (_lifecycle, _value_changed)
     description="Wait for an event of a type and print it, or list the types.",
 )
 def wait(shell: Shell, given: Given) -> None:
-    if given.has("list"):
-        events.show_kinds(shell, _KINDS)
-        return
-    wanted = events.kind_id(given, _KINDS)
-    if wanted is None:
-        raise Failed("either --list or --event <type> is required")
-    name = given.text("secret")
-    secret = None if name is None else _find(shell, name)
-    events.watch(
-        shell,
-        given,
-        {wanted: _DESCRIBE[wanted]},
-        lambda number, callback: shell.conn.secret_event_register_any(secret, number, callback),
-    )
+    events.watch_objects(shell, given, _KINDS, "secret", _find, shell.conn.secret_event_register_any)
