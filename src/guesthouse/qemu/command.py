@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import shlex
-import time
 from dataclasses import dataclass, field
 
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.chardev import CharDevice
-from guesthouse.model.devices.disk import Disk
-from guesthouse.model.devices.interface import Interface
-from guesthouse.model.domain import Domain, Spinlocks, State, SyntheticTimer, TlbFlush, VendorId
-from guesthouse.qemu import pins
+from guesthouse.model.domain import Domain
+from guesthouse.qemu import boot, clock, memory, pins, processors
 from guesthouse.qemu.devices import chardev, disk, graphics, interface, simple
 from guesthouse.qemu.parts import Parts, compact, quote
 
@@ -23,15 +20,7 @@ _UNSERVED = (
 )
 # a bus comes before what is plugged into it
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
-# QEMU retries this often where the document does not say
-_SPINLOCK_RETRIES = 0xFFF
 _UNSERVED_FEATURES = ("hap", "xen", "gic", "ioapic", "vmcoreinfo")
-
-_CPU_CACHE = {
-    "emulate": ["l3-cache=on"],
-    "passthrough": ["host-cache-info=on", "l3-cache=off"],
-    "disable": ["host-cache-info=off", "l3-cache=off"],
-}
 
 
 @dataclass
@@ -72,19 +61,19 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     emulator = dev.emulator or "/usr/bin/qemu-system-x86_64"
     argv = [emulator, "-name", f"guest={quote(domain.name or '')},debug-threads=on", "-S"]
     argv += _machine(domain)
-    argv += _cpu(domain)
-    argv += _memory(domain)
-    argv += ["-smp", _smp(domain)]
+    argv += processors.cpu_arguments(domain)
+    argv += memory.memory_arguments(domain)
+    argv += ["-smp", processors.smp_argument(domain)]
     argv += ["-uuid", domain.uuid or "", "-no-user-config", "-nodefaults", "-display", "none"]
     argv += ["-chardev", f"socket,id=charmonitor,fd={wiring.monitor_fd},server=on,wait=off"]
     argv += ["-mon", "chardev=charmonitor,id=monitor,mode=control"]
-    argv += _clock(domain)
+    argv += clock.clock_arguments(domain)
     if domain.on_reboot in ("destroy", "preserve"):
         argv += ["-no-reboot"]  # a reboot becomes a shutdown, which the daemon sees
     argv += ["-no-shutdown"]
-    argv += _pm(domain)
-    argv += _boot(domain)
-    indexes = boot_indexes(domain)
+    argv += boot.pm_arguments(domain)
+    argv += boot.boot_arguments(domain)
+    indexes = boot.boot_indexes(domain)
     floppies = {
         (d.address and d.address.unit) or 0: indexes[id(d)] for d in dev.disks if d.bus == "fdc" and id(d) in indexes
     }
@@ -203,187 +192,6 @@ def _machine(domain: Domain) -> list[str]:
     if features is None or not features.acpi:
         options.append("acpi=off")
     return ["-machine", ",".join(options), "-accel", "kvm" if domain.type == "kvm" else "tcg"]
-
-
-def _cpu(domain: Domain) -> list[str]:
-    cpu = domain.cpu
-    if cpu is None:
-        return []
-    if cpu.mode == "custom":
-        name = (cpu.model and cpu.model.name) or "qemu64"
-    elif cpu.mode == "host-passthrough" or (cpu.mode == "host-model" and domain.type == "kvm"):
-        name = "host"
-    else:
-        name = "max"
-    words = [name]
-    if cpu.mode in ("host-passthrough", "maximum") and cpu.migratable is not None and domain.type == "kvm":
-        words.append(f"migratable={'on' if cpu.migratable else 'off'}")
-    for feature in cpu.features:
-        on = feature.policy in ("force", "require", "optional")
-        words.append(f"{feature.name}={'on' if on else 'off'}")
-    features = domain.features
-    if features is not None and features.pmu is not None and features.pmu.state is not None:
-        words.append(f"pmu={'on' if features.pmu.state else 'off'}")
-    if features is not None and features.apic is not None and features.apic.eoi is not None:
-        words.append(f"kvm-pv-eoi={'on' if features.apic.eoi else 'off'}")
-    words += _enlightenments(domain)
-    if cpu.cache is not None and cpu.cache.mode is not None:
-        words += _CPU_CACHE[cpu.cache.mode]
-    return ["-cpu", ",".join(words)]
-
-
-def _kvm_features(domain: Domain) -> list[str]:
-    features = domain.features
-    if features is None:
-        return []
-    words = []
-    if features.pvspinlock is not None and features.pvspinlock.state is not None:
-        words.append(f"kvm-pv-unhalt={'on' if features.pvspinlock.state else 'off'}")
-    kvm = features.kvm
-    if kvm is None:
-        return words
-    if kvm.extra_nodes:
-        raise ConfigUnsupported(f"kvm feature <{kvm.extra_nodes[0].tag}> is not supported yet")
-    wishes = [(kvm.hidden, "kvm=off"), (kvm.hint_dedicated, "kvm-hint-dedicated=on")]
-    wishes.append((kvm.poll_control, "kvm-poll-control=on"))
-    return words + [word for wish, word in wishes if wish is not None and wish.state]
-
-
-def _enlightenments(domain: Domain) -> list[str]:
-    """What the CPU tells of the hypervisor: paravirtual clocks, and what Windows finds on Hyper-V."""
-    words = []
-    for timer in domain.clock.timers if domain.clock is not None else []:
-        if timer.name == "kvmclock" and timer.present is not None:
-            words.append(f"kvmclock={'on' if timer.present else 'off'}")
-        elif timer.name == "hypervclock" and timer.present:
-            words.append("hv-time=on")
-        elif timer.name == "tsc" and timer.frequency:
-            words.append(f"tsc-frequency={timer.frequency}")
-    words += _kvm_features(domain)
-    hyperv = domain.features.hyperv if domain.features is not None else None
-    if hyperv is None:
-        return words
-    if hyperv.extra_nodes:
-        raise ConfigUnsupported(f"hyperv feature <{hyperv.extra_nodes[0].tag}> is not supported yet")
-    if hyperv.mode == "passthrough":
-        return [*words, "hv-passthrough=on"]
-    for spec in hyperv.SPECS:
-        feature = getattr(hyperv, spec.name)
-        if not isinstance(feature, State) or not feature.state:
-            continue
-        name = spec.tag.replace("_", "-")
-        if isinstance(feature, Spinlocks):
-            words.append(f"hv-spinlocks={feature.retries or _SPINLOCK_RETRIES:#x}")
-        elif isinstance(feature, VendorId):
-            words.append(f"hv-vendor-id={quote(feature.value or '')}")
-        else:
-            words.append(f"hv-{name}=on")
-        if isinstance(feature, SyntheticTimer | TlbFlush) and feature.direct is not None and feature.direct.state:
-            words.append("hv-stimer-direct=on" if isinstance(feature, SyntheticTimer) else "hv-tlbflush-direct=on")
-        if isinstance(feature, TlbFlush) and feature.extended is not None and feature.extended.state:
-            words.append("hv-tlbflush-ext=on")
-    return words
-
-
-def _memory(domain: Domain) -> list[str]:
-    kib = domain.memory or 0
-    mib = -(-kib // 1024)  # QEMU counts whole MiB, as libvirt rounds
-    backend = {"qom-type": "memory-backend-ram", "id": "pc.ram", "size": mib * 1024 * 1024}
-    return ["-m", f"size={mib * 1024}k", "-object", compact(backend), "-overcommit", "mem-lock=off"]
-
-
-def _smp(domain: Domain) -> str:
-    count = domain.cpu_count
-    current = (domain.vcpu and domain.vcpu.current) or count
-    topology = domain.cpu.topology if domain.cpu else None
-    sockets, dies, cores, threads = count, 1, 1, 1
-    if topology is not None:
-        sockets, dies = topology.sockets or 1, topology.dies or 1
-        cores, threads = topology.cores or 1, topology.threads or 1
-    first = f"{current},maxcpus={count}" if current != count else str(count)
-    middle = f",dies={dies}" if topology is not None else ""
-    return f"{first},sockets={sockets}{middle},cores={cores},threads={threads}"
-
-
-def _clock(domain: Domain) -> list[str]:
-    clock = domain.clock
-    base, track, drift = "utc", "", ""
-    out: list[str] = []
-    if clock is not None:
-        if clock.offset == "localtime":
-            base = "localtime"
-        elif clock.offset == "absolute":
-            base = _moment(clock.start or 0)
-        elif clock.offset == "variable":
-            local = clock.basis == "localtime"
-            base = _moment(time.time() + int(clock.adjustment or 0) + (time.localtime().tm_gmtoff if local else 0))
-        elif clock.offset not in (None, "utc"):
-            raise ConfigUnsupported(f"clock offset '{clock.offset}' is not supported yet")
-        for timer in clock.timers:
-            if timer.name == "rtc" and timer.track in ("guest", "wall"):
-                track = ",clock=vm" if timer.track == "guest" else ",clock=host"
-            if timer.name == "rtc" and timer.tickpolicy == "catchup":
-                drift = ",driftfix=slew"
-            elif timer.name == "pit" and timer.tickpolicy == "delay":
-                out += ["-global", "kvm-pit.lost_tick_policy=delay"]
-            elif timer.name == "tsc" and timer.present is not None:
-                raise ConfigUnsupported(f"timer '{timer.name}' is not supported yet")
-    return ["-rtc", f"base={base}{track}{drift}", *out]
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def _pm(domain: Domain) -> list[str]:
-    pm = domain.pm
-    if pm is None:
-        return []
-    device = "ICH9-LPC" if domain.is_q35 else "PIIX4_PM"
-    out: list[str] = []
-    for state, number in ((pm.suspend_to_mem, 3), (pm.suspend_to_disk, 4)):
-        if state is not None and state.enabled is not None:
-            out += ["-global", f"{device}.disable_s{number}={0 if state.enabled else 1}"]
-    return out
-
-
-def _boot(domain: Domain) -> list[str]:
-    os_ = domain.os
-    assert os_ is not None
-    options = []
-    if os_.bootmenu is not None and os_.bootmenu.enable is not None:
-        options.append(f"menu={'on' if os_.bootmenu.enable else 'off'}")
-    if os_.bios is not None and os_.bios.reboot_timeout is not None:
-        options.append(f"reboot-timeout={os_.bios.reboot_timeout}")
-    if os_.bootmenu is not None and os_.bootmenu.enable and os_.bootmenu.timeout:
-        options.append(f"splash-time={os_.bootmenu.timeout}")
-    out = ["-boot", ",".join([*options, "strict=on"])]
-    if os_.loader is not None and os_.loader.path:
-        out += ["-bios", os_.loader.path]
-    for name in ("kernel", "initrd", "dtb"):
-        if path := getattr(os_, name):
-            out += [f"-{name}", path]
-    if os_.cmdline:
-        out += ["-append", os_.cmdline]
-    return out
-
-
-def boot_indexes(domain: Domain) -> dict[int, int]:
-    """id() of a device -> its place in the boot order, from the devices' own orders or from <os>'s list, which names
-    the first disk, CD, floppy and network card."""
-    devices: list[Disk | Interface] = [*domain.dev.disks, *domain.dev.interfaces]
-    own = {id(d): d.boot.order for d in devices if d.boot is not None and d.boot.order is not None}
-    if own or domain.os is None:
-        return own
-    found: dict[int, int] = {}
-    for number, boot in enumerate(domain.os.boots, 1):
-        kind = {"hd": "disk", "cdrom": "cdrom", "fd": "floppy"}.get(boot.dev or "")
-        matching: list[Disk | Interface] = [d for d in domain.dev.disks if d.device == kind]
-        if boot.dev == "network":
-            matching = [*domain.dev.interfaces]
-        for device in matching[:1]:
-            found.setdefault(id(device), number)
-    return found
 
 
 def _audio(domain: Domain) -> str:

@@ -1,0 +1,109 @@
+"""<cpu>, <vcpu> and what the CPU tells of the hypervisor, as QEMU's -cpu and -smp."""
+
+from __future__ import annotations
+
+from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.domain import Domain, Spinlocks, State, SyntheticTimer, TlbFlush, VendorId
+from guesthouse.qemu.parts import quote
+
+# QEMU retries this often where the document does not say
+_SPINLOCK_RETRIES = 0xFFF
+
+_CPU_CACHE = {
+    "emulate": ["l3-cache=on"],
+    "passthrough": ["host-cache-info=on", "l3-cache=off"],
+    "disable": ["host-cache-info=off", "l3-cache=off"],
+}
+
+
+def cpu_arguments(domain: Domain) -> list[str]:
+    cpu = domain.cpu
+    if cpu is None:
+        return []
+    if cpu.mode == "custom":
+        name = (cpu.model and cpu.model.name) or "qemu64"
+    elif cpu.mode == "host-passthrough" or (cpu.mode == "host-model" and domain.type == "kvm"):
+        name = "host"
+    else:
+        name = "max"
+    words = [name]
+    if cpu.mode in ("host-passthrough", "maximum") and cpu.migratable is not None and domain.type == "kvm":
+        words.append(f"migratable={'on' if cpu.migratable else 'off'}")
+    for feature in cpu.features:
+        on = feature.policy in ("force", "require", "optional")
+        words.append(f"{feature.name}={'on' if on else 'off'}")
+    features = domain.features
+    if features is not None and features.pmu is not None and features.pmu.state is not None:
+        words.append(f"pmu={'on' if features.pmu.state else 'off'}")
+    if features is not None and features.apic is not None and features.apic.eoi is not None:
+        words.append(f"kvm-pv-eoi={'on' if features.apic.eoi else 'off'}")
+    words += _enlightenments(domain)
+    if cpu.cache is not None and cpu.cache.mode is not None:
+        words += _CPU_CACHE[cpu.cache.mode]
+    return ["-cpu", ",".join(words)]
+
+
+def _kvm_features(domain: Domain) -> list[str]:
+    features = domain.features
+    if features is None:
+        return []
+    words = []
+    if features.pvspinlock is not None and features.pvspinlock.state is not None:
+        words.append(f"kvm-pv-unhalt={'on' if features.pvspinlock.state else 'off'}")
+    kvm = features.kvm
+    if kvm is None:
+        return words
+    if kvm.extra_nodes:
+        raise ConfigUnsupported(f"kvm feature <{kvm.extra_nodes[0].tag}> is not supported yet")
+    wishes = [(kvm.hidden, "kvm=off"), (kvm.hint_dedicated, "kvm-hint-dedicated=on")]
+    wishes.append((kvm.poll_control, "kvm-poll-control=on"))
+    return words + [word for wish, word in wishes if wish is not None and wish.state]
+
+
+def _enlightenments(domain: Domain) -> list[str]:
+    """What the CPU tells of the hypervisor: paravirtual clocks, and what Windows finds on Hyper-V."""
+    words = []
+    for timer in domain.clock.timers if domain.clock is not None else []:
+        if timer.name == "kvmclock" and timer.present is not None:
+            words.append(f"kvmclock={'on' if timer.present else 'off'}")
+        elif timer.name == "hypervclock" and timer.present:
+            words.append("hv-time=on")
+        elif timer.name == "tsc" and timer.frequency:
+            words.append(f"tsc-frequency={timer.frequency}")
+    words += _kvm_features(domain)
+    hyperv = domain.features.hyperv if domain.features is not None else None
+    if hyperv is None:
+        return words
+    if hyperv.extra_nodes:
+        raise ConfigUnsupported(f"hyperv feature <{hyperv.extra_nodes[0].tag}> is not supported yet")
+    if hyperv.mode == "passthrough":
+        return [*words, "hv-passthrough=on"]
+    for spec in hyperv.SPECS:
+        feature = getattr(hyperv, spec.name)
+        if not isinstance(feature, State) or not feature.state:
+            continue
+        name = spec.tag.replace("_", "-")
+        if isinstance(feature, Spinlocks):
+            words.append(f"hv-spinlocks={feature.retries or _SPINLOCK_RETRIES:#x}")
+        elif isinstance(feature, VendorId):
+            words.append(f"hv-vendor-id={quote(feature.value or '')}")
+        else:
+            words.append(f"hv-{name}=on")
+        if isinstance(feature, SyntheticTimer | TlbFlush) and feature.direct is not None and feature.direct.state:
+            words.append("hv-stimer-direct=on" if isinstance(feature, SyntheticTimer) else "hv-tlbflush-direct=on")
+        if isinstance(feature, TlbFlush) and feature.extended is not None and feature.extended.state:
+            words.append("hv-tlbflush-ext=on")
+    return words
+
+
+def smp_argument(domain: Domain) -> str:
+    count = domain.cpu_count
+    current = (domain.vcpu and domain.vcpu.current) or count
+    topology = domain.cpu.topology if domain.cpu else None
+    sockets, dies, cores, threads = count, 1, 1, 1
+    if topology is not None:
+        sockets, dies = topology.sockets or 1, topology.dies or 1
+        cores, threads = topology.cores or 1, topology.threads or 1
+    first = f"{current},maxcpus={count}" if current != count else str(count)
+    middle = f",dies={dies}" if topology is not None else ""
+    return f"{first},sockets={sockets}{middle},cores={cores},threads={threads}"
