@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import calendar
-import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from guesthouse.errors import ConfigUnsupported, GuesthouseError
+from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.defaults import GuestDefaults
 from guesthouse.qemu import command
-from support import argv, domains
-from support.reference import REFERENCE, needs_reference
+from support import argv, domains, qemuxml
+from support.reference import needs_reference
 
 Golden = Callable[[Path, str], None]
 
@@ -102,85 +100,10 @@ def test_commas_are_doubled() -> None:
 
 # -- libvirt's own test cases
 
-CASES = REFERENCE / "xml/qemuxml"
-
-#: At least so many command lines mean the same; the number may only rise.
-FLOOR = 70
-#: The others, each with its reason.
-DIFFERENT = {
-    "audio-file-best": "refused: settings of <audio>",
-    "audio-file-full": "refused: settings of <audio>",
-    "audio-none-best": "refused: settings of <audio>",
-    "audio-pulseaudio-best": "refused: settings of <audio>",
-    "audio-pulseaudio-minimal": "refused: audio backend 'pulseaudio'",
-    "audio-spice-best": "refused: settings of <audio>",
-    "audio-spice-full": "refused: settings of <audio>",
-    "channel-qemu-vdagent": "refused: character device type 'qemu-vdagent'",
-    "channel-unix-guestfwd": "refused: channel target type 'guestfwd'",
-    "cpu-host-model": "libvirt's test has a made-up host processor",
-    "disk-cdrom": "write-cache of an empty drive",
-    "disk-geometry": "refused: <geometry> of disk 'hda'",
-    "disk-scsi": "refused: SCSI controller model 'ibmvscsi'",
-    "disk-serial": "refused: disk bus 'sd' (disk 'sda')",
-    "disk-source-fd": "files as descriptors",
-    "disk-source-pool": "refused: disk type 'volume' (disk 'hda')",
-    "disk-transient": "refused: transient disk 'vda'",
-    "firmware-auto-bios-stateless": "firmware is not chosen here",
-    "firmware-auto-efi-no-secboot": "refused: UEFI firmware",
-    "firmware-auto-efi-secboot": "refused: UEFI firmware",
-    "firmware-manual-bios-rw-implicit": "refused: UEFI firmware",
-    "firmware-manual-efi-nvram-file": "refused: UEFI firmware",
-    "firmware-manual-efi-stateless": "refused: UEFI firmware",
-    "genid-auto": "libvirt's test has a fixed random number",
-    "graphics-spice-auto-socket-cfg": "a setting of qemu.conf",
-    "graphics-spice-compression": "refused: <jpeg> of spice graphics",
-    "graphics-spice-qxl-vga": "refused: <channels> of spice graphics",
-    "graphics-spice-timeout": "refused: <script> of interface 52:54:00:71:70:89",
-    "graphics-spice-usb-redir": "refused: device <redirdev>",
-    "graphics-spice": "refused: <channels> of spice graphics",
-    "graphics-vnc-auto-socket-cfg": "a setting of qemu.conf",
-    "hugepages-default-system-size": "refused: <memoryBacking>",
-    "hyperv-panic": "refused: device <panic>",
-    "intel-iommu-eim": "refused: device <iommu>",
-    "intel-iommu": "refused: device <iommu>",
-    "iothreads-ids-pool-sizes": "refused: <iothreadids>",
-    "iothreads-virtio-scsi-pci": "refused: <iothreads>",
-    "mlock-on": "refused: <memoryBacking>",
-    "net-virtio-rss": "refused: could not find capabilities for arch=i686 domaintype=qemu",
-    "numatune-memnode-restrictive-mode": "refused: <numatune>",
-    "pages-discard": "refused: <memoryBacking>",
-    "panic-double": "refused: device <panic>",
-    "panic-no-address": "refused: device <panic>",
-    "pc-i440fx-acpi-root-hotplug-enable": "hot plug on the root bus",
-    "qemu-ns": "refused: <qemu:commandline>",
-    "serial-vc-chardev": "refused: character device type 'vc'",
-    "usb-redir-unix": "refused: device <redirdev>",
-    "video-virtio-vga-gpu-gl": "refused: 3D acceleration of video devices",
-    "virtio-lun": "refused: disk device='lun' (disk 'vda')",
-}
-
-
-def reference_cases() -> list[dict[str, Any]]:
-    if not CASES.exists():
-        return []
-    cases = json.loads((CASES / "cases.json").read_text())["cases"]
-    return [case for case in cases if case["plain_host"] and case["caps"] == "x86_64-latest"]
-
-
-def means_the_same(case: dict[str, Any]) -> bool:
-    wanted = argv.meaning(argv.read((CASES / case["args"]).read_text()))
-    try:
-        return argv.meaning(build((CASES / case["xml"]).read_text(), domains.REFERENCE_HOST)) == wanted
-    except GuesthouseError:
-        return False
-
 
 @needs_reference
 def test_reference_command_lines_mean_the_same() -> None:
-    same = {case["name"]: means_the_same(case) for case in reference_cases()}
-    equal = [name for name, is_same in same.items() if is_same]
-    different = [name for name, is_same in same.items() if not is_same]
-    print(f"{len(equal)} of {len(same)} reference command lines mean the same")
-    assert not set(different) - set(DIFFERENT), "these meant the same before"
-    assert not set(DIFFERENT) & set(equal), "these mean the same now: take them off the list and raise the floor"
-    assert len(equal) >= FLOOR
+    different = {case["name"] for case in qemuxml.with_arguments() if qemuxml.arguments_differ(case)}
+    known = set(qemuxml.known()["arguments"])
+    assert not different - known, "these meant the same before"
+    assert not known - different, "these mean the same now: run tests/support/qemuxml.py --write"
