@@ -56,7 +56,6 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     Raises ConfigUnsupported for anything in the document that the guest would not get.
     """
     check(domain)
-    parts = Parts(fds=[wiring.monitor_fd])
     dev = domain.dev
     emulator = dev.emulator or "/usr/bin/qemu-system-x86_64"
     argv = [emulator, "-name", f"guest={quote(domain.name or '')},debug-threads=on", "-S"]
@@ -73,6 +72,21 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     argv += ["-no-shutdown"]
     argv += boot.pm_arguments(domain)
     argv += boot.boot_arguments(domain)
+    parts = Parts(fds=[wiring.monitor_fd])
+    parts += device_parts(domain, wiring)
+    argv += parts.argv()
+    if wiring.incoming:
+        argv += ["-incoming", "defer"]
+    if sandbox:
+        argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    argv += ["-msg", "timestamp=on"]
+    return Command(argv, parts.fds)
+
+
+def device_parts(domain: Domain, wiring: Wiring) -> Parts:
+    """What the devices of a live document come to. Raises ConfigUnsupported for what a guest would not get."""
+    parts = Parts()
+    dev = domain.dev
     indexes = boot.boot_indexes(domain)
     floppies = {
         (d.address and d.address.unit) or 0: indexes[id(d)] for d in dev.disks if d.bus == "fdc" and id(d) in indexes
@@ -128,13 +142,7 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
         parts += simple.memballoon(domain, dev.memballoon)
     for rng in dev.rngs:
         parts += simple.rng(domain, rng)
-    argv += parts.argv()
-    if wiring.incoming:
-        argv += ["-incoming", "defer"]
-    if sandbox:
-        argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    argv += ["-msg", "timestamp=on"]
-    return Command(argv, parts.fds)
+    return parts
 
 
 def check(domain: Domain) -> None:

@@ -246,6 +246,12 @@ class Machine:
             raise MonitorClosed()
         await self._monitor.give_fd(name, fd)
 
+    async def add_fd(self, fd: int, note: str) -> int:
+        """Give QEMU a copy of the descriptor for "/dev/fdset/N"; returns N. Raises MonitorError."""
+        if self._monitor is None:
+            raise MonitorClosed()
+        return await self._monitor.add_fd(fd, note)
+
     async def raw(self, text: str) -> dict[str, Any]:
         """Send a whole QMP message as a client wrote it; returns QEMU's answer, be it a result or an error."""
         if self._monitor is None:

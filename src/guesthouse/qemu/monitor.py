@@ -88,6 +88,16 @@ class Monitor:
     async def give_fd(self, name: str, fd: int) -> None:
         """Give QEMU a copy of a descriptor, under ``name`` for the one command that takes it. Raises as
         :meth:`execute` does."""
+        self._send_fd(fd)
+        await self.execute("getfd", {"fdname": name})
+
+    async def add_fd(self, fd: int, note: str) -> int:
+        """Give QEMU a copy of a descriptor as a set of its own; returns the set's number, for "/dev/fdset/N". Raises as
+        :meth:`execute` does."""
+        self._send_fd(fd)
+        return int((await self.execute("add-fd", {"opaque": note}))["fdset-id"])
+
+    def _send_fd(self, fd: int) -> None:
         # the library's own way of sending one wants asyncio's sockets, and this loop may be uvloop's
         writer = self._client._writer
         if self._closed or writer is None:
@@ -97,7 +107,6 @@ class Monitor:
                 socket.send_fds(sock, [b" "], [fd])
             except OSError:
                 raise MonitorClosed() from None
-        await self.execute("getfd", {"fdname": name})
 
     async def raw(self, text: str) -> dict[str, Any]:
         """Send a whole message as ``text`` has it; returns the answer, be it a result or an error, with an id as libvirt
