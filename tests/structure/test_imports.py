@@ -25,7 +25,7 @@ MAY = {
     "services": BASE | {"model", "host", "qemu", "network", "storage"},
     "provision": BASE | {"client", "model"},
     "daemon": BASE | {"services", "wire"},
-    "cli": BASE | {"client", "provision", "model", "host"},
+    "cli": BASE | {"client", "provision", "model", "host", "network"},
     "libvirt": BASE | {"client", "model", "wire"},
 }
 # pure packages: values in, values out

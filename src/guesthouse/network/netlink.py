@@ -62,28 +62,28 @@ class Route:
     protocol: int
 
 
-def _attr(kind: int, payload: bytes) -> bytes:
+def attr(kind: int, payload: bytes) -> bytes:
     size = 4 + len(payload)
     return struct.pack("=HH", size, kind) + payload + bytes(-size % 4)
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attr(kind, value.encode() + b"\0")
+    return attr(kind, value.encode() + b"\0")
 
 
-def _u32(kind: int, value: int) -> bytes:
-    return _attr(kind, struct.pack("=I", value))
+def u32(kind: int, value: int) -> bytes:
+    return attr(kind, struct.pack("=I", value))
 
 
 def _u8(kind: int, value: int) -> bytes:
-    return _attr(kind, struct.pack("=B", value))
+    return attr(kind, struct.pack("=B", value))
 
 
 def _mac_bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def _attrs(data: bytes) -> dict[int, bytes]:
+def attrs_of(data: bytes) -> dict[int, bytes]:
     found = {}
     while len(data) >= 4:
         size, kind = struct.unpack_from("=HH", data)
@@ -94,7 +94,7 @@ def _attrs(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _link_header(index: int, *, up: bool | None = None, family: int = 0) -> bytes:
+def link_header(index: int, *, up: bool | None = None, family: int = 0) -> bytes:
     flags, change = (0, 0) if up is None else (_IFF_UP if up else 0, _IFF_UP)
     return struct.pack("=BxHiII", family, 0, index, flags, change)
 
@@ -146,11 +146,36 @@ class Netlink:
         for _, reply in self._replies():
             yield reply
 
+    def batch(self, messages: list[tuple[int, int, bytes]]) -> list[int]:
+        """Send (kind, flags, body) of several changes in one system call, so that the kernel makes them one right after
+        the other; it goes on behind one that it refuses. The errno of each, 0 for what was done."""
+        first, data = self._serial + 1, b""
+        for kind, flags, body in messages:
+            self._serial += 1
+            body += bytes(-len(body) % 4)
+            data += struct.pack("=IHHII", 16 + len(body), kind, flags | _REQUEST | _ACK, self._serial, 0) + body
+        self._socket.send(data)
+        codes = []
+        for serial in range(first, first + len(messages)):
+            self._serial = serial
+            try:
+                for _ in self._replies():
+                    pass
+            except OSError as error:
+                codes.append(error.errno or errno.EIO)
+            else:
+                codes.append(0)
+        return codes
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """All replies to a question, as the kernel wrote them."""
+        return list(self._dump(kind, body))
+
     def link(self, name: str) -> Link | None:
         """The device called ``name``, or None. Raises nothing for a name that no device could have."""
         if not name or len(name.encode()) > 15:
             return None
-        self._send(_GETLINK, _ACK, _link_header(0) + _text(_IFLA_IFNAME, name))
+        self._send(_GETLINK, _ACK, link_header(0) + _text(_IFLA_IFNAME, name))
         found = None
         try:
             for _, body in self._replies():
@@ -162,14 +187,14 @@ class Netlink:
 
     def links(self) -> list[Link]:
         """All devices of this namespace."""
-        return [_parse_link(body) for body in self._dump(_GETLINK, _link_header(0))]
+        return [_parse_link(body) for body in self._dump(_GETLINK, link_header(0))]
 
     def addresses(self) -> list[tuple[int, IPInterface]]:
         """All addresses, with the index of their device."""
         found = []
         for body in self._dump(_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
             _family, prefix, _flags, _scope, index = struct.unpack_from("=BBBBi", body)
-            attrs = _attrs(body[8:])
+            attrs = attrs_of(body[8:])
             raw = attrs.get(_IFA_LOCAL) or attrs.get(_IFA_ADDRESS)
             if raw:
                 found.append((index, ipaddress.ip_interface((raw, prefix))))
@@ -182,7 +207,7 @@ class Netlink:
             family, size, _, _, table, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", body)
             if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or family not in (socket.AF_INET, socket.AF_INET6):
                 continue
-            attrs = _attrs(body[12:])
+            attrs = attrs_of(body[12:])
             raw = attrs.get(_RTA_DST, bytes(4 if family == socket.AF_INET else 16))
             (device,) = struct.unpack("=i", attrs.get(_RTA_OIF, bytes(4)))
             found.append(Route(ipaddress.ip_network((raw, size), strict=False), device, protocol))
@@ -191,15 +216,15 @@ class Netlink:
     def create_bridge(self, name: str, *, mac: str, mtu: int | None, stp: bool, delay: int) -> None:
         """Make a bridge that is down. ``delay`` is the forward delay in seconds. EEXIST where the name is taken."""
         # the kernel counts this delay in hundredths of a second
-        data = _u32(_BR_FORWARD_DELAY, delay * 100) + _u32(_BR_STP_STATE, int(stp))
-        info = _text(_INFO_KIND, "bridge") + _attr(_INFO_DATA, data)
-        body = _link_header(0) + _text(_IFLA_IFNAME, name) + _attr(_IFLA_ADDRESS, _mac_bytes(mac))
+        data = u32(_BR_FORWARD_DELAY, delay * 100) + u32(_BR_STP_STATE, int(stp))
+        info = _text(_INFO_KIND, "bridge") + attr(_INFO_DATA, data)
+        body = link_header(0) + _text(_IFLA_IFNAME, name) + attr(_IFLA_ADDRESS, _mac_bytes(mac))
         if mtu:
-            body += _u32(_IFLA_MTU, mtu)
-        self._do(_NEWLINK, _CREATE | _EXCL, body + _attr(_IFLA_LINKINFO, info))
+            body += u32(_IFLA_MTU, mtu)
+        self._do(_NEWLINK, _CREATE | _EXCL, body + attr(_IFLA_LINKINFO, info))
 
     def delete_link(self, index: int) -> None:
-        self._do(_DELLINK, 0, _link_header(index))
+        self._do(_DELLINK, 0, link_header(index))
 
     def set_link(
         self,
@@ -211,19 +236,19 @@ class Netlink:
         master: int | None = None,
     ) -> None:
         """Change what is given, in one message; the kernel applies MAC, MTU, master and state in this order."""
-        body = _link_header(index, up=up)
+        body = link_header(index, up=up)
         if mac is not None:
-            body += _attr(_IFLA_ADDRESS, _mac_bytes(mac))
+            body += attr(_IFLA_ADDRESS, _mac_bytes(mac))
         if mtu is not None:
-            body += _u32(_IFLA_MTU, mtu)
+            body += u32(_IFLA_MTU, mtu)
         if master is not None:
-            body += _u32(_IFLA_MASTER, master)
+            body += u32(_IFLA_MASTER, master)
         self._do(_SETLINK, 0, body)
 
     def isolate_port(self, index: int) -> None:
         """Make the bridge port that device ``index`` is reach no other isolated one."""
         data = _u8(_BRPORT_ISOLATED, 1)
-        self._do(_SETLINK, 0, _link_header(index, family=socket.AF_BRIDGE) + _attr(_IFLA_PROTINFO_NESTED, data))
+        self._do(_SETLINK, 0, link_header(index, family=socket.AF_BRIDGE) + attr(_IFLA_PROTINFO_NESTED, data))
 
     def add_address(self, index: int, address: IPInterface) -> None:
         """Give a device an address. An IPv6 one is usable at once: a bridge without ports has no carrier, so
@@ -233,9 +258,9 @@ class Netlink:
         family, flags = (socket.AF_INET, 0) if v4 else (socket.AF_INET6, _IFA_F_NODAD)
         prefix = address.network.prefixlen
         body = struct.pack("=BBBBi", family, prefix, flags, 0, index)
-        body += _attr(_IFA_LOCAL, raw) + _attr(_IFA_ADDRESS, raw)
+        body += attr(_IFA_LOCAL, raw) + attr(_IFA_ADDRESS, raw)
         if v4 and prefix < 31:
-            body += _attr(_IFA_BROADCAST, address.network.broadcast_address.packed)
+            body += attr(_IFA_BROADCAST, address.network.broadcast_address.packed)
         self._do(_NEWADDR, _CREATE | _EXCL, body)
 
     def add_route(self, index: int, destination: IPNetwork, gateway: IPAddress, metric: int) -> None:
@@ -244,16 +269,16 @@ class Netlink:
         body = struct.pack(
             "=BBBBBBBBI", family, destination.prefixlen, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, 0, _RTN_UNICAST, 0
         )
-        body += _attr(_RTA_DST, destination.network_address.packed) + _attr(_RTA_GATEWAY, gateway.packed)
-        body += _u32(_RTA_OIF, index) + _u32(_RTA_PRIORITY, metric)
+        body += attr(_RTA_DST, destination.network_address.packed) + attr(_RTA_GATEWAY, gateway.packed)
+        body += u32(_RTA_OIF, index) + u32(_RTA_PRIORITY, metric)
         self._do(_NEWROUTE, _CREATE | _EXCL, body)
 
 
 def _parse_link(body: bytes) -> Link:
     _family, _kind, index, flags, _change = struct.unpack_from("=BxHiII", body)
-    attrs = _attrs(body[16:])
+    attrs = attrs_of(body[16:])
     raw_mac = attrs.get(_IFLA_ADDRESS, b"")
-    info = _attrs(attrs.get(_IFLA_LINKINFO, b""))
+    info = attrs_of(attrs.get(_IFLA_LINKINFO, b""))
     return Link(
         index=index,
         name=attrs[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"),

@@ -12,12 +12,17 @@ from guesthouse.errors import GuesthouseError
 
 def main(argv: list[str] | None = None) -> int:
     """Run guest with ``argv`` (default: the arguments of this process); returns its exit code."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    options = _parser(whole=words[:1] != ["doctor"]).parse_args(words)
     try:
         if options.command == "doctor":
             from guesthouse.cli.guest import doctor
 
             code = doctor.run(as_json=options.json)
+        elif options.command == "host":
+            from guesthouse.cli.guest import host_bridge
+
+            code = host_bridge.run(options)
         else:
             from guesthouse.cli.guest import demo
 
@@ -34,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, whole: bool = True) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="guest", description="Guests on this host: see whether they can run.")
     parser.add_argument("--version", action="version", version=f"guest {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -52,4 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         " Linux guest on it, and take everything down again. The host's guests and networks are not touched.",
     )
     demo.add_argument("--keep", action="store_true", help="keep the temporary folder, with its logs, for a look")
+    host = commands.add_parser("host", help="change this host's network safely: bridges for guests")
+    if whole:
+        from guesthouse.cli.guest import host_bridge
+
+        parts = host.add_subparsers(dest="part", metavar="PART", required=True)
+        host_bridge.declare(parts.add_parser("bridge", help="bridges over network cards"))
     return parser
