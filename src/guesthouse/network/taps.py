@@ -13,7 +13,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from guesthouse.errors import Domain, InvalidArg, SystemFailure
+from guesthouse.errors import Domain, InvalidArg, OperationFailed, SystemFailure
 from guesthouse.network.netlink import Link, Netlink
 
 _TUNSETIFF = 0x400454CA
@@ -113,6 +113,21 @@ def _open_queue(tap: Tap, flags: int) -> None:
     except OSError as error:
         raise SystemFailure.from_os(error, f"Unable to create tap device {tap.name}") from error
     tap.name = _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
+
+
+def move(name: str, bridge: str) -> None:
+    """Make a tap a port of another bridge. Raises SystemFailure, InvalidArg; then it is where it was."""
+    with Netlink() as netlink:
+        if not bridge or netlink.link(bridge) is None:
+            raise OperationFailed(f"bridge {bridge} doesn't exist", domain=Domain.QEMU)
+        link = find_bridge(netlink, bridge)
+        try:
+            device = netlink.link(name)
+            if device is None:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            netlink.set_link(device.index, master=link.index)
+        except OSError as error:
+            raise SystemFailure.from_os(error, f"Unable to add bridge {bridge} port {name}") from error
 
 
 def set_link_state(name: str, up: bool) -> None:

@@ -14,6 +14,9 @@ from guesthouse.qemu import images
 from guesthouse.qemu.capabilities import QemuCapabilities, probe
 from guesthouse.qemu.process import User
 from guesthouse.services.context import Context
+from guesthouse.services.device_plug import DevicePlug
+from guesthouse.services.device_update import DeviceUpdate
+from guesthouse.services.devices import Devices
 from guesthouse.services.domain_agent import DomainAgent
 from guesthouse.services.domain_bulk import DomainBulk
 from guesthouse.services.domain_control import DomainControl
@@ -69,6 +72,10 @@ class Services:
         self.domains.agent_power = self.domain_agent.power
         self.domain_tuning = DomainTuning(ctx, self._guests, self._jobs, self.domain_agent)
         self.domain_limits = DomainLimits(ctx, self._guests, self._jobs, self.network_ports)
+        plug = DevicePlug(ctx, self._guests, self._jobs, self._runner)
+        changes = DeviceUpdate(ctx, self._guests, self._runner, self.networks, self.network_ports)
+        self.devices = Devices(ctx, self._guests, self._jobs, plug, changes)
+        self.devices.defaults = plug.defaults = caps.defaults()
         self.domain_control = DomainControl(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
 
     @property

@@ -1,16 +1,19 @@
-"""Places where a test may have the daemon die: between any two steps of a start, a stop or a save."""
+"""Places where a test may have the daemon die: between any two steps of a start, a stop, a save or a change."""
 
 from __future__ import annotations
 
 import os
 import signal
 
-#: Every step, in the order in which a start and then a stop pass them; then those of a save, and of a start from it.
+#: Every step, in the order in which a start and then a stop pass them; then those of a save, and of a start from it;
+#: then those of a device that comes, and leaves, and of a change of media.
 STEPS = (
     *("start-checked", "start-row", "start-labelled", "start-plugged", "start-spawned", "start-pid", "start-shaken"),
     *("start-facts", "start-running", "stop-row", "stop-dead", "stop-released"),
     *("save-row", "save-paused", "save-written", "save-flushed", "save-decided", "save-named"),
     *("restore-loaded", "restore-written", "restore-used"),
+    *("attach-row", "attach-labelled", "attach-wired", "attach-plugged", "attach-done"),
+    *("detach-checked", "detach-asked", "detach-backends", "detach-gone", "media-row", "media-changed"),
 )
 
 

@@ -85,6 +85,10 @@ class Runner:
         #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
         #: lives. They return whether that was all: else it is taken as one that runs.
         self.recoveries: dict[str, Recovery] = {}
+        #: other services that hear of QEMU's events, by the event's name
+        self.hearers: dict[str, Callable[[Guest, dict[str, Any]], None]] = {}
+        #: what is done with a guest that a new daemon has taken up, before anybody sees it
+        self.after_adoption: list[Callable[[Guest], Awaitable[None]]] = []
 
     # -- start
 
@@ -153,26 +157,7 @@ class Runner:
         undo.push_async_callback(machine.release)
         with ExitStack() as closing:  # QEMU has its own copies of what is closed here
             wiring = command.Wiring(machine.prepare(), incoming=restoring is not None)
-            for nic in live.dev.interfaces:
-                plug = await self._networks.plug(nic, guest.ref)
-                closing.callback(plug.close)
-                undo.push_async_callback(self._networks.unplug, nic)
-                if plug.fds:
-                    assert nic.alias is not None and nic.alias.name is not None
-                    wiring.taps[nic.alias.name] = plug.fds[0]
-            characters = [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]
-            for device in characters:
-                alias = (device.alias and device.alias.name) or ""
-                if device.TAG == "console" and not device.is_virtio:
-                    continue  # the first one is the first serial port
-                for file, append, kept in _outputs(device):
-                    fd = _open_output(file, append)
-                    closing.callback(os.close, fd)
-                    (wiring.logs if kept else wiring.files)[alias] = fd
-                sock = self._character_socket(device.type, device.source, channels)
-                if sock is not None:
-                    closing.callback(sock.close)
-                    wiring.sockets[alias] = sock.fileno()
+            await self.wire(guest, live, wiring, closing, undo, channels)
             step("start-plugged")
             built = command.build(live, wiring)
             undo.push_async_callback(machine.destroy)
@@ -191,7 +176,7 @@ class Runner:
         else:
             await migration.incoming(machine, restoring.fd)
             step("restore-loaded")
-        await self._learn_characters(live, machine)
+        await self.learn_characters(live, machine)
         step("start-facts")
         self._tell_agent(guest, connected=False, reason=_AGENT_STARTED)
         row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
@@ -206,6 +191,53 @@ class Runner:
         store.put_runtime(KIND, guest.uuid, row)
         step("start-running")
         self._tell_started(guest, paused, restoring is not None)
+
+    async def wire(
+        self,
+        guest: Guest,
+        live: Domain,
+        wiring: command.Wiring,
+        closing: ExitStack,
+        undo: AsyncExitStack,
+        channels: Path,
+    ) -> None:
+        """Make what the devices of ``live`` need of the host: taps, sockets, open files. ``closing`` closes our copies
+        of what QEMU gets, ``undo`` takes back what outlives them."""
+        for nic in live.dev.interfaces:
+            plug = await self._networks.plug(nic, guest.ref)
+            closing.callback(plug.close)
+            undo.push_async_callback(self._networks.unplug, nic)
+            if plug.fds:
+                assert nic.alias is not None and nic.alias.name is not None
+                wiring.taps[nic.alias.name] = plug.fds[0]
+        for device in [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]:
+            alias = (device.alias and device.alias.name) or ""
+            if device.TAG == "console" and not device.is_virtio:
+                continue  # the first one is the first serial port
+            for file, append, kept in _outputs(device):
+                fd = _open_output(file, append)
+                closing.callback(os.close, fd)
+                (wiring.logs if kept else wiring.files)[alias] = fd
+            sock = self._character_socket(device.type, device.source, channels)
+            if sock is not None:
+                closing.callback(sock.close)
+                wiring.sockets[alias] = sock.fileno()
+
+    def settle(self, guest: Guest, alone: Domain) -> tuple[list[dict[str, Any]], disk_volumes.Places]:
+        """Check and complete, as a start does, the devices that ``alone`` has and the running guest is about to get;
+        returns the labels to be given, and where disks' volumes are. Nothing is changed but ``alone``."""
+        assert guest.machine is not None
+        places = disk_volumes.find(alone, self._pools)
+        command.check(alone)
+        self._macs_are_free(guest, alone)
+        labels = self._plan_files(guest, alone)
+        self._complete(alone, self.channels(guest.machine))
+        return labels, places
+
+    async def unwire(self, alone: Domain) -> None:
+        """Take back what :meth:`wire` made for devices that are gone."""
+        for nic in alone.dev.interfaces:
+            await self._networks.unplug(nic)
 
     async def _let_go_on(self, guest: Guest, row: dict[str, Any], image: Path, paused: bool) -> None:
         """Let a guest run on from ``image``, which is gone afterwards; where QEMU will not, all is as before."""
@@ -403,7 +435,7 @@ class Runner:
             folder.mkdir(parents=True, exist_ok=True)
         return process.listen_unix(path, 0o660)
 
-    async def _learn_characters(self, live: Domain, machine: Machine) -> None:
+    async def learn_characters(self, live: Domain, machine: Machine) -> None:
         """Which ptys QEMU opened, and which channels have somebody in the guest."""
         devices = [*live.dev.serials, *live.dev.parallels, *live.dev.consoles, *live.dev.channels]
         if not any(device.type == "pty" or device.is_virtio for device in devices):
@@ -470,10 +502,11 @@ class Runner:
         if machine is not None:
             await machine.release()
             machine.clean()
-            shutil.rmtree(self._channels(machine), ignore_errors=True)
+            shutil.rmtree(self.channels(machine), ignore_errors=True)
         self._ctx.store.delete_runtime(KIND, guest.uuid)
 
-    def _channels(self, machine: Machine) -> Path:
+    def channels(self, machine: Machine) -> Path:
+        """The folder of the guest's channels."""
         return self._ctx.paths.run / "channel" / "target" / machine.folder.name
 
     def _forget_run(self, guest: Guest, reason: int, event: tuple[int, int]) -> None:
@@ -495,9 +528,9 @@ class Runner:
         if guest.stopping:
             return
         if name == "DIED":
-            self._spawn(self._died(guest, data["status"]))
+            self.spawn(self._died(guest, data["status"]))
         elif name == "SHUTDOWN":
-            self._spawn(self._powered_off(guest, data))
+            self.spawn(self._powered_off(guest, data))
         elif name == "MIGRATION_PASS":
             self._guests.tell(guest, 20, {"iteration": data["pass"]})
         elif name == "RESET":
@@ -505,7 +538,7 @@ class Runner:
         elif name == "GUEST_PANICKED":
             self._guests.emit(guest, Lifecycle.CRASHED_PANICKED)
             guest.set_state(State.CRASHED, 1)
-            self._spawn(self._act(guest, guest.current.on_crash or "destroy", crashed=True))
+            self.spawn(self._act(guest, guest.current.on_crash or "destroy", crashed=True))
         elif name == "STOP" and guest.state == State.RUNNING:
             guest.set_state(State.PAUSED, Reason.PAUSED_UNKNOWN)
         elif name == "BLOCK_IO_ERROR":
@@ -528,6 +561,8 @@ class Runner:
         elif name == "WATCHDOG":
             actions = {"none": 0, "pause": 1, "reset": 2, "poweroff": 3, "shutdown": 4, "debug": 5, "inject-nmi": 6}
             self._guests.tell(guest, 3, {"action": actions.get(data["action"], 0)})
+        elif (hear := self.hearers.get(name)) is not None:
+            hear(guest, data)
 
     def _io_error(self, guest: Guest, data: dict[str, Any]) -> None:
         if data.get("action") == "stop":
@@ -540,7 +575,8 @@ class Runner:
         action = {"report": 2, "ignore": 0, "stop": 1}.get(data.get("action", ""), 0)
         self._guests.tell(guest, 4, {"srcPath": path, "devAlias": alias, "action": action})
 
-    def _spawn(self, work: Any) -> None:
+    def spawn(self, work: Any) -> None:
+        """Have ``work`` done by and by; what it raises is logged."""
         task: asyncio.Task[None] = asyncio.ensure_future(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -649,6 +685,8 @@ class Runner:
                 return True
             if alive:
                 await self._resume(guest, row)
+                for repair in self.after_adoption:
+                    await repair(guest)
                 await self._learn_state(guest, machine)
                 _log.info("adopted %s (pid %d)", guest.name, machine.pid)
                 return True
@@ -670,15 +708,15 @@ class Runner:
     async def _learn_state(self, guest: Guest, machine: Machine) -> None:
         status = await machine.status()
         assert guest.live is not None
-        await self._learn_characters(guest.live, machine)
+        await self.learn_characters(guest.live, machine)
         if status == "running":
             guest.set_state(State.RUNNING, Reason.RUNNING_BOOTED)
         elif status == "shutdown":  # it powered off while nobody watched
             guest.set_state(State.SHUTDOWN, 0)
-            self._spawn(self._powered_off(guest, {"guest": True}))
+            self.spawn(self._powered_off(guest, {"guest": True}))
         elif status == "guest-panicked":
             guest.set_state(State.CRASHED, 1)
-            self._spawn(self._act(guest, guest.live.on_crash or "destroy", crashed=True))
+            self.spawn(self._act(guest, guest.live.on_crash or "destroy", crashed=True))
         else:
             reason = Reason.PAUSED_IOERROR if status == "io-error" else Reason.PAUSED_USER
             guest.set_state(State.PAUSED, reason)

@@ -473,6 +473,32 @@ class Networks:
             raise
         return Plug(iface, tap.name, bridge, entry.name if entry else None, tap.fds)
 
+    async def replug(self, old: Interface, new: Interface, owner: DomainRef) -> None:
+        """Move a guest's plugged interface to the bridge or network that ``new`` names, with the limits that it gets
+        there; completes ``new`` (a live copy). On failure it is where it was."""
+        if new.source is None or old.target is None or not old.target.dev:
+            raise InternalError("an interface without a host's end cannot be moved")
+        entry, port = None, None
+        bridge = new.source.bridge
+        if new.type == "network":
+            entry = self.by_name(new.source.network or "")
+            port = self._port(entry, new, owner)
+            bridge = port.plug.bridge if port.plug else None
+            new.bandwidth = port.bandwidth
+        tap = old.target.dev
+        await in_thread(taps.move, tap, bridge or "")
+        try:
+            await in_thread(shaping.limit, tap, new.bandwidth)
+        except BaseException:
+            if old.source is not None and old.source.bridge:
+                await in_thread(taps.move, tap, old.source.bridge)
+            raise
+        self._count_out(tap)
+        if entry is not None and entry.running and port:
+            new.source.bridge, new.source.portid = bridge, port.uuid
+            entry.running.ports[port.uuid or ""] = Port(port, tap)
+            self.runtime.save(entry.running)
+
     async def _sweep(self) -> None:
         """Once, before the first tap: a new one must not get the limit that a killed daemon left for its name."""
         if self._unswept:
@@ -511,15 +537,19 @@ class Networks:
         tap = iface.target.dev if iface.target else None
         if not tap:
             return
-        limited = iface.bandwidth is not None
+        if self._count_out(tap) or iface.bandwidth is not None:
+            await in_thread(shaping.clear, tap)
+
+    def _count_out(self, tap: str) -> bool:
+        """The tap is in no network any more; whether it had limits in one."""
+        limited = False
         for entry in self._entries.values():
             running = entry.running
             for uuid in [u for u, p in running.ports.items() if p.tap == tap] if running else ():
                 assert running is not None
                 limited |= running.ports.pop(uuid).element.bandwidth is not None
                 self.runtime.save(running)
-        if limited:
-            await in_thread(shaping.clear, tap)
+        return limited
 
 
 def _no_vlan(iface: Interface) -> ConfigUnsupported:
