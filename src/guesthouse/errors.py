@@ -281,6 +281,24 @@ class InvalidSecret(GuesthouseError):
     default_domain = _D.SECRET
 
 
+class NoNWFilter(GuesthouseError):
+    """libvirt error 62."""
+
+    code = 62
+    bare = "Network filter not found"
+    prefix = "Network filter not found: "
+    default_domain = _D.NWFILTER
+
+
+class NoNWFilterBinding(GuesthouseError):
+    """libvirt error 101."""
+
+    code = 101
+    bare = "Network filter binding not found"
+    prefix = "Network filter binding not found: "
+    default_domain = _D.NWFILTER
+
+
 class NoSecret(GuesthouseError):
     """libvirt error 66."""
 

@@ -7,13 +7,25 @@ for domain in conn.list_all_domains():
 
 from guesthouse.client.connect import Connect, connect
 from guesthouse.client.link import ConnectionLost, Stream
-from guesthouse.client.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
+from guesthouse.client.objects import (
+    Domain,
+    Interface,
+    Network,
+    NodeDevice,
+    NWFilter,
+    NWFilterBinding,
+    Secret,
+    StoragePool,
+    StorageVol,
+)
 
 __all__ = [
     "Connect",
     "ConnectionLost",
     "Domain",
     "Interface",
+    "NWFilter",
+    "NWFilterBinding",
     "Network",
     "NodeDevice",
     "Secret",

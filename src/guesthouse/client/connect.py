@@ -6,7 +6,17 @@ from typing import Any
 
 from guesthouse.client import transport
 from guesthouse.client.link import Ask, EventCallback, Link, Session
-from guesthouse.client.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
+from guesthouse.client.objects import (
+    Domain,
+    Interface,
+    Network,
+    NodeDevice,
+    NWFilter,
+    NWFilterBinding,
+    Secret,
+    StoragePool,
+    StorageVol,
+)
 from guesthouse.client.uri import default_uri, parse
 
 _READONLY = 1
@@ -175,6 +185,33 @@ class Connect(Session):
 
     def secret_define_xml(self, xml: str, flags: int = 0) -> Secret:
         return Secret(self, self.call("secret_define_xml", xml=xml, flags=flags).secret)
+
+    # -- network filters
+
+    def list_all_nwfilters(self, flags: int = 0) -> list[NWFilter]:
+        found = self.call("connect_list_all_nwfilters", need_results=1, flags=flags).filters
+        return [NWFilter(self, ref) for ref in found]
+
+    def nwfilter_lookup_by_name(self, name: str) -> NWFilter:
+        return NWFilter(self, self.call("nwfilter_lookup_by_name", name=name).nwfilter)
+
+    def nwfilter_lookup_by_uuid(self, uuid: str) -> NWFilter:
+        return NWFilter(self, self.call("nwfilter_lookup_by_uuid", uuid=uuid).nwfilter)
+
+    def nwfilter_define_xml(self, xml: str, flags: int = 0) -> NWFilter:
+        if flags:
+            return NWFilter(self, self.call("nwfilter_define_xml_flags", xml=xml, flags=flags).nwfilter)
+        return NWFilter(self, self.call("nwfilter_define_xml", xml=xml).nwfilter)
+
+    def list_all_nwfilter_bindings(self, flags: int = 0) -> list[NWFilterBinding]:
+        found = self.call("connect_list_all_nwfilter_bindings", need_results=1, flags=flags).bindings
+        return [NWFilterBinding(self, ref) for ref in found]
+
+    def nwfilter_binding_lookup_by_port_dev(self, name: str) -> NWFilterBinding:
+        return NWFilterBinding(self, self.call("nwfilter_binding_lookup_by_port_dev", name=name).nwfilter)
+
+    def nwfilter_binding_create_xml(self, xml: str, flags: int = 0) -> NWFilterBinding:
+        return NWFilterBinding(self, self.call("nwfilter_binding_create_xml", xml=xml, flags=flags).nwfilter)
 
     # -- devices and interfaces of the host
 

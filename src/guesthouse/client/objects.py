@@ -357,6 +357,42 @@ class Secret(_Handle):
         self.call("set_value", value=value, flags=flags)
 
 
+class NWFilter(_Handle):
+    """A network filter."""
+
+    _procedure = "nwfilter"
+    _argument = "nwfilter"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+        self.uuid: str = ref.uuid
+
+    def undefine(self) -> None:
+        self.call("undefine")
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+
+class NWFilterBinding(_Handle):
+    """That the device ``portdev`` has the filter ``filtername``."""
+
+    _procedure = "nwfilter_binding"
+    _argument = "nwfilter"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.portdev: str = ref.portdev
+        self.filtername: str = ref.filtername
+
+    def delete(self) -> None:
+        self.call("delete")
+
+    def get_xml_desc(self, flags: int = 0) -> str:
+        return str(self.call("get_xml_desc", flags=flags).xml)
+
+
 class NodeDevice(_Handle):
     """A device of the host."""
 

@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from guesthouse.errors import Domain, InvalidArg, NoSupport, OperationDenied, RPCError
-from guesthouse.services.refs import DomainRef, InterfaceRef, NetworkPortRef, NetworkRef, PoolRef, SecretRef, VolumeRef
+from guesthouse.services.refs import (
+    DomainRef,
+    InterfaceRef,
+    NetworkPortRef,
+    NetworkRef,
+    NWFilterBindingRef,
+    NWFilterRef,
+    PoolRef,
+    SecretRef,
+    VolumeRef,
+)
 from guesthouse.wire import xdr
 from guesthouse.wire.connection import Call
 from guesthouse.wire.procedures import VERSION, Procedure
@@ -24,6 +34,8 @@ _REFS: dict[str, Callable[..., Any]] = {
     "nonnull_storage_vol": VolumeRef,
     "nonnull_secret": SecretRef,
     "nonnull_interface": InterfaceRef,
+    "nonnull_nwfilter": NWFilterRef,
+    "nonnull_nwfilter_binding": NWFilterBindingRef,
 }
 _STRING_OKAY = 4
 

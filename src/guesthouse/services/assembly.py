@@ -34,6 +34,8 @@ from guesthouse.services.native import Native
 from guesthouse.services.network_ports import NetworkPorts
 from guesthouse.services.networks import Networks
 from guesthouse.services.nodedevs import NodeDevices
+from guesthouse.services.nwfilter_bindings import NWFilterBindings
+from guesthouse.services.nwfilters import NWFilters
 from guesthouse.services.pools import Pools
 from guesthouse.services.saves import Saves
 from guesthouse.services.secrets import Secrets
@@ -54,6 +56,9 @@ class Services:
         self._guests = Guests(ctx)
         self.networks = Networks(ctx)
         self.network_ports = NetworkPorts(self.networks)
+        self.nwfilters = NWFilters(ctx)
+        self.nwfilter_bindings = NWFilterBindings(ctx, self.nwfilters)
+        self.networks.filters = self.nwfilter_bindings
         self.pools = Pools(ctx)
         self.volumes = Volumes(ctx, self.pools)
         self.secrets = Secrets(ctx)
@@ -89,6 +94,8 @@ class Services:
         """
         self.nodedevs.start()
         await self.networks.reattach()
+        self.nwfilters.ensure_standard()
+        await self.nwfilter_bindings.reattach()
         await self.pools.reattach()
         self.domains.load()
         self.saves.load()

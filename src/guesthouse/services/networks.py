@@ -31,6 +31,7 @@ from guesthouse.network.netlink import IPNetwork
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.network_runtime import NetworkRuntime, Port, Running, in_thread
+from guesthouse.services.nwfilter_bindings import NWFilterBindings
 from guesthouse.services.refs import DomainRef, NetworkRef
 from guesthouse.units import new_uuid, parse_mac
 
@@ -133,6 +134,8 @@ class Networks:
         self._ctx = ctx
         self.runtime = NetworkRuntime(ctx.store, ctx.paths.state / "dnsmasq", ctx.paths.run / "network")
         self._entries: dict[str, Entry] = {}
+        #: what gives interfaces their filters
+        self.filters: NWFilterBindings | None = None
         # whether a guest of an earlier daemon's may have ended without it
         self._unswept = bool(ctx.store.all_runtime("domain"))
         for row in ctx.store.all(_KIND):
@@ -461,6 +464,8 @@ class Networks:
             if iface.bandwidth is not None:
                 await in_thread(shaping.limit, tap.name, iface.bandwidth)
             iface.set_tap(tap.name)
+            if self.filters is not None:
+                await self.filters.plug(iface, owner, tap.name)
             if entry and entry.running and port:
                 iface.source.bridge = bridge
                 iface.source.portid = port.uuid
@@ -468,6 +473,8 @@ class Networks:
                 self.runtime.save(entry.running)
         except BaseException:
             tap.close()
+            if self.filters is not None:
+                await self.filters.unplug(tap.name)
             if iface.bandwidth is not None:
                 await in_thread(shaping.clear, tap.name)
             raise
@@ -537,6 +544,8 @@ class Networks:
         tap = iface.target.dev if iface.target else None
         if not tap:
             return
+        if self.filters is not None:
+            await self.filters.unplug(tap)
         if self._count_out(tap) or iface.bandwidth is not None:
             await in_thread(shaping.clear, tap)
 

@@ -50,6 +50,20 @@ class SecretRef(NamedTuple):
     usageID: str
 
 
+class NWFilterRef(NamedTuple):
+    """A network filter, found by UUID."""
+
+    name: str
+    uuid: str
+
+
+class NWFilterBindingRef(NamedTuple):
+    """That the device ``portdev`` has a filter; found by the device."""
+
+    portdev: str
+    filtername: str
+
+
 class NodeDeviceRef(NamedTuple):
     """A device of the host."""
 

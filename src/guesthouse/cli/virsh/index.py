@@ -11,6 +11,7 @@ GROUPS = {
     "events": "Domain Events",
     "host": "Host and Hypervisor",
     "interface": "Interface",
+    "filter": "Network Filter",
     "network": "Networking",
     "nodedev": "Node Device",
     "secret": "Secret",
@@ -56,6 +57,8 @@ _NAMES = {
     "network_list": "net-dhcp-leases net-list",
     "network_events": "net-event",
     "network_ports": "net-port-create net-port-delete net-port-dumpxml net-port-list",
+    "nwfilter": "nwfilter-binding-create nwfilter-binding-delete nwfilter-binding-dumpxml nwfilter-binding-list"
+    " nwfilter-define nwfilter-dumpxml nwfilter-edit nwfilter-list nwfilter-undefine",
     "nodedev": "nodedev-autostart nodedev-create nodedev-define nodedev-destroy nodedev-detach nodedev-dumpxml"
     " nodedev-info nodedev-reattach nodedev-reset nodedev-start nodedev-undefine",
     "nodedev_list": "nodedev-list",

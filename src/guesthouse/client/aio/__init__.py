@@ -13,7 +13,17 @@ from typing import Any
 
 from guesthouse.client import transport
 from guesthouse.client.aio.connect import Connect
-from guesthouse.client.aio.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
+from guesthouse.client.aio.objects import (
+    Domain,
+    Interface,
+    Network,
+    NodeDevice,
+    NWFilter,
+    NWFilterBinding,
+    Secret,
+    StoragePool,
+    StorageVol,
+)
 from guesthouse.client.aio.session import Events
 from guesthouse.client.aio.stream import Stream
 from guesthouse.client.link import Ask, ConnectionLost
@@ -25,6 +35,8 @@ __all__ = [
     "Domain",
     "Events",
     "Interface",
+    "NWFilter",
+    "NWFilterBinding",
     "Network",
     "NodeDevice",
     "Secret",

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from guesthouse.client.aio.objects import Domain, Interface, Network, NodeDevice, Secret, StoragePool, StorageVol
+from guesthouse.client.aio.objects import (
+    Domain,
+    Interface,
+    Network,
+    NodeDevice,
+    NWFilter,
+    NWFilterBinding,
+    Secret,
+    StoragePool,
+    StorageVol,
+)
 from guesthouse.client.aio.session import Session
 from guesthouse.client.link import EventCallback
 
@@ -143,6 +153,31 @@ class Connect(Session):
 
     async def secret_define_xml(self, xml: str, flags: int = 0) -> Secret:
         return Secret(self, (await self.call("secret_define_xml", xml=xml, flags=flags)).secret)
+
+    async def list_all_nwfilters(self, flags: int = 0) -> list[NWFilter]:
+        found = (await self.call("connect_list_all_nwfilters", need_results=1, flags=flags)).filters
+        return [NWFilter(self, ref) for ref in found]
+
+    async def nwfilter_lookup_by_name(self, name: str) -> NWFilter:
+        return NWFilter(self, (await self.call("nwfilter_lookup_by_name", name=name)).nwfilter)
+
+    async def nwfilter_lookup_by_uuid(self, uuid: str) -> NWFilter:
+        return NWFilter(self, (await self.call("nwfilter_lookup_by_uuid", uuid=uuid)).nwfilter)
+
+    async def nwfilter_define_xml(self, xml: str, flags: int = 0) -> NWFilter:
+        if flags:
+            return NWFilter(self, (await self.call("nwfilter_define_xml_flags", xml=xml, flags=flags)).nwfilter)
+        return NWFilter(self, (await self.call("nwfilter_define_xml", xml=xml)).nwfilter)
+
+    async def list_all_nwfilter_bindings(self, flags: int = 0) -> list[NWFilterBinding]:
+        found = (await self.call("connect_list_all_nwfilter_bindings", need_results=1, flags=flags)).bindings
+        return [NWFilterBinding(self, ref) for ref in found]
+
+    async def nwfilter_binding_lookup_by_port_dev(self, name: str) -> NWFilterBinding:
+        return NWFilterBinding(self, (await self.call("nwfilter_binding_lookup_by_port_dev", name=name)).nwfilter)
+
+    async def nwfilter_binding_create_xml(self, xml: str, flags: int = 0) -> NWFilterBinding:
+        return NWFilterBinding(self, (await self.call("nwfilter_binding_create_xml", xml=xml, flags=flags)).nwfilter)
 
     async def list_all_devices(self, flags: int = 0) -> list[NodeDevice]:
         found = (await self.call("connect_list_all_node_devices", need_results=1, flags=flags)).devices

@@ -357,6 +357,42 @@ class Secret(_Handle):
         await self.call("set_value", value=value, flags=flags)
 
 
+class NWFilter(_Handle):
+    """A network filter."""
+
+    _procedure = "nwfilter"
+    _argument = "nwfilter"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.name: str = ref.name
+        self.uuid: str = ref.uuid
+
+    async def undefine(self) -> None:
+        await self.call("undefine")
+
+    async def get_xml_desc(self, flags: int = 0) -> str:
+        return str((await self.call("get_xml_desc", flags=flags)).xml)
+
+
+class NWFilterBinding(_Handle):
+    """That the device ``portdev`` has the filter ``filtername``."""
+
+    _procedure = "nwfilter_binding"
+    _argument = "nwfilter"
+
+    def __init__(self, conn: Connect, ref: Any) -> None:
+        super().__init__(conn)
+        self.portdev: str = ref.portdev
+        self.filtername: str = ref.filtername
+
+    async def delete(self) -> None:
+        await self.call("delete")
+
+    async def get_xml_desc(self, flags: int = 0) -> str:
+        return str((await self.call("get_xml_desc", flags=flags)).xml)
+
+
 class NodeDevice(_Handle):
     """A device of the host."""
 

@@ -108,10 +108,27 @@ class IpAddress(Element, tag="ip"):
     peer: str | None = Attr("peer")
 
 
+class FilterParameter(Element, tag="parameter"):
+    """A value of a filter's variable; several of one name are a list."""
+
+    name: str | None = Attr("name")
+    value: str | None = Attr("value")
+
+
 class FilterRef(Element, tag="filterref"):
-    """The filter that the card's traffic goes through; its parameters are kept."""
+    """The filter that the card's traffic goes through, and the values of the filter's variables."""
 
     filter: str | None = Attr("filter", alias=("filterref",))
+    parameters: list[FilterParameter] = Children(FilterParameter)
+
+    @property
+    def values(self) -> dict[str, list[str]]:
+        """The parameters by name."""
+        found: dict[str, list[str]] = {}
+        for parameter in self.parameters:
+            if parameter.name and parameter.value:
+                found.setdefault(parameter.name, []).append(parameter.value)
+        return found
 
 
 class InterfacePort(Element, tag="port"):

@@ -11,7 +11,7 @@ from guesthouse.qemu.parts import Parts, Props
 
 _TUN, _VHOST = "/dev/net/tun", "/dev/vhost-net"
 _PLAIN = ("csum", "gso", "mrg_rxbuf")
-_UNSERVED = ("virtualport", "script", "filterref", "guest")
+_UNSERVED = ("virtualport", "script", "guest")
 
 
 def _tuning(device: Interface, model: str) -> Props:
@@ -48,6 +48,9 @@ def _check(device: Interface) -> None:
     for name in _UNSERVED:
         if getattr(device, name) is not None:
             raise ConfigUnsupported(f"<{name}> of interface {device.mac_address} is not supported yet")
+    if device.filterref is not None and device.type not in ("network", "bridge", "ethernet"):
+        text = f"filterref is not supported for network interfaces of type {device.type}"
+        raise ConfigUnsupported(text, domain=ErrorDomain.QEMU)
     if device.type == "user" and device.bandwidth is not None:
         raise ConfigUnsupported(f"<bandwidth> of interface {device.mac_address} is not supported for type 'user'")
     if device.backend is not None and device.backend.type == "passt":
