@@ -68,6 +68,8 @@ def meaning(argv: Sequence[str]) -> Meaning:
             value = json.dumps(json.loads(value), sort_keys=True)
         value = _FD.sub("fd", value)
         option, value = _newer(option, value)
+        if option == "-object" and '"qom-type": "secret"' in value:
+            value = json.dumps({"secret": json.loads(value)["id"]})  # how it gets there is the daemon's own
         # what stands on every line of one side: libvirt's key for secrets, which nothing uses; no local display
         if "masterKey0" in value or (option, value) == ("-display", "none"):
             continue

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from guesthouse.model import addresses
 from guesthouse.model.defaults import GuestDefaults, prepare
+from guesthouse.model.devices.disk import DiskDriver, DiskSource
+from guesthouse.model.devices.disk_source import SourceHost
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.command import Wiring
+from guesthouse.qemu.devices import block
 
 DATA = Path(__file__).parents[1] / "data"
 DOMAINS = DATA / "domain"
@@ -63,9 +66,8 @@ def live(domain: Domain) -> Domain:
     domain = domain.copy()
     domain.id = 1
     addresses.assign_aliases(domain)
-    for number, disk in enumerate(reversed(domain.dev.disks), 1):
-        if disk.source is not None:
-            disk.source.index = number
+    place_volumes(domain)
+    block.number(domain)
     for number, display in enumerate(domain.dev.graphics):
         listen = display.listens[0] if display.listens else None
         if listen is not None and listen.type == "socket" and not listen.socket:
@@ -73,6 +75,28 @@ def live(domain: Domain) -> Domain:
         if display.autoport:
             display.port = 5900 + number
     return domain
+
+
+def place_volumes(domain: Domain) -> None:
+    """Where the volumes of libvirt's tests are: their names tell."""
+    for disk in domain.dev.disks:
+        source = disk.source
+        if disk.type != "volume" or source is None:
+            continue
+        kind, _, name = (source.volume or "").partition("+")
+        if source.mode == "direct":
+            host = SourceHost(name="iscsi.example.com", port="3260")
+            lun = (source.volume or "").rpartition(":")[2]
+            disk.place("network", DiskSource(protocol="iscsi", name=f"demo-target/{lun}", hosts=[host]))
+        elif kind == "dir":
+            disk.place("dir", DiskSource(dir=f"/some/dir/device/{name}"))
+            disk.driver = disk.driver or DiskDriver()
+            disk.driver.type = "fat"
+        else:
+            disk.place(
+                kind if name else "file",
+                DiskSource(dev=f"/some/{kind}/device/{name}", file=f"/some/{kind}/device/{name}"),
+            )
 
 
 def wiring(domain: Domain) -> Wiring:
@@ -83,6 +107,10 @@ def wiring(domain: Domain) -> Wiring:
             assert nic.alias is not None and nic.alias.name is not None
             wired.taps[nic.alias.name] = 3
     dev = domain.dev
+    wished = [wish.id for disk in dev.disks for wish in block.secrets(disk)]
+    groups = {layer.source.fdgroup or "": [3, 4] for disk in dev.disks for layer in disk.layers}
+    groups["testgroup5"] = [3]  # libvirt's test has opened that file once only
+    wired.disks = block.Prepared(dict.fromkeys(wished, 3), groups)
     for device in [*dev.channels, *dev.serials, *dev.parallels, *dev.consoles]:
         source = device.source
         alias = (device.alias and device.alias.name) or ""

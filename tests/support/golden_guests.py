@@ -19,6 +19,7 @@ REFUSED = {
     "clock-timezone": "clock offset 'timezone'",
     "cpu-cells": "NUMA cells",
     "disks-more": "not supported yet|Cannot access|Storage pool not found",
+    "disks-network": "Cannot access|cannot access|not supported yet|Secret not found",  # nobody serves them here
     "features": "feature <hap>",
     "features-windows": "kernel doesn't allow setting HyperV",  # nothing but KVM does
     "interfaces-more": "not supported|make the bridge first",

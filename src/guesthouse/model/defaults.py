@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, bandwidth
+from guesthouse.model import addresses, bandwidth, disk_rules
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
-from guesthouse.model.devices.disk import Disk, DiskDriver
+from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
 from guesthouse.model.devices.interface import Interface, MacAddress, Model
 from guesthouse.model.devices.simple import Audio, Controller, ControllerMaster, Input, MemBalloon
 from guesthouse.model.domain import BootDevice, Clock, Cpu, CpuModel, Domain, Vcpu
 
-_BUS_BY_PREFIX = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen"}
 _MOMENT = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 _VNC_PASSWORD_MAX = 8
 # where libvirt makes sockets of its own choice: they are not the user's wish
@@ -68,7 +67,7 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     dev = domain.dev
     if dev.emulator is None:
         dev.emulator = host.emulators[domain.arch]
-    _disks(domain)
+    disk_rules.complete(domain)
     for nic in dev.interfaces:
         _interface(nic)
     _characters(domain)
@@ -203,61 +202,6 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
             )
     for feature in cpu.features:
         feature.policy = feature.policy or "require"
-
-
-def _disks(domain: Domain) -> None:
-    # as the document is read: before buses that it leaves out are filled in
-    disks = domain.dev.disks
-    ordered: list[Disk] = []
-    for disk in disks:
-        # among those of its bus by target name, else behind all
-        at = next(
-            (i for i, other in enumerate(ordered) if other.bus == disk.bus and _index(other) > _index(disk)),
-            None,
-        )
-        if at is None:
-            at = max((i + 1 for i, other in enumerate(ordered) if other.bus == disk.bus), default=len(ordered))
-        ordered.insert(at, disk)
-    disks[:] = ordered
-    for disk in disks:
-        _disk(disk)
-
-
-def _index(disk: Disk) -> int:
-    try:
-        return addresses.disk_index(disk.dev)
-    except GuesthouseError:
-        return -1
-
-
-def _disk(disk: Disk) -> None:
-    target = disk.target
-    if target is None or not target.dev:
-        name = (disk.source and (disk.source.file or disk.source.dev)) or ""
-        raise XMLError(f"missing target information for device {name}".strip(), domain=ErrorDomain.DOMAIN)
-    if target.bus is None:
-        if disk.device == "floppy":
-            target.bus = "fdc"
-        else:
-            prefix = target.dev[:3] if target.dev.startswith("xvd") else target.dev[:2]
-            target.bus = _BUS_BY_PREFIX.get(prefix, "ide")
-    if disk.device == "floppy" and target.bus != "fdc":
-        raise InternalError(f"Invalid bus type '{target.bus}' for floppy disk", domain=ErrorDomain.DOMAIN)
-    if target.bus == "fdc" and disk.device != "floppy":
-        raise InternalError(f"Invalid bus type '{target.bus}' for disk", domain=ErrorDomain.DOMAIN)
-    if disk.device == "cdrom":
-        disk.readonly = True
-        if target.bus == "virtio":
-            raise ConfigUnsupported("disk type of 'vda' does not support ejectable media".replace("vda", target.dev))
-    if disk.driver is None:
-        disk.driver = DiskDriver()
-    disk.driver.name = disk.driver.name or "qemu"
-    source = disk.source
-    if disk.type in ("network", "volume") and (source is None or not (source.protocol or source.pool)):
-        disk.type, disk.source = "file", None  # an empty drive is none of a network's or a pool's
-    if disk.type != "volume":
-        disk.driver.type = disk.driver.type or "raw"
-    addresses.assign_drive(disk)
 
 
 def _interface(nic: Interface) -> None:

@@ -186,15 +186,18 @@ def Size(
 
 
 def Child(
-    element: type[Element],
+    element: type[Element] | None,
     tag: str | None = None,
     *,
     default: Any = None,
     required: bool = False,
     key: str | None = None,
+    secret: bool = False,
 ) -> Any:
-    """At most one child element (of several the first counts); ``tag`` where it is not the class's own."""
-    return Spec("child", tag or element.TAG, Str, default, required, key, (), element)
+    """At most one child element (of several the first counts); ``tag`` where it is not the class's own. An ``element``
+    of None stands for the class that declares it: such have no sub-options. ``secret`` as in :func:`Attr`."""
+    own = tag or (element.TAG if element is not None else "")
+    return Spec("child", own, Str, default, required, key, (), element, secret=secret)
 
 
 def Children(element: type[Element], tag: str | None = None, *, key: str | None = None) -> Any:
@@ -251,6 +254,8 @@ class Element:
         for name, value in list(cls.__dict__.items()):
             if isinstance(value, Spec):
                 value.name = name
+                if value.form == "child" and value.element is None:
+                    value.element, value.tag = cls, value.tag or cls.TAG
                 specs[name] = value
                 delattr(cls, name)
         cls.SPECS = tuple(specs.values())
@@ -401,7 +406,8 @@ class Element:
                 if not spec.secret or secrets:
                     head.append(f" {spec.tag}='{escape(spec.kind.format(value))}'")
             elif form == "child":
-                value._write(body, inner, spec.tag, secrets)
+                if not spec.secret or secrets:
+                    value._write(body, inner, spec.tag, secrets)
             elif form == "children":
                 for item in value:
                     item._write(body, inner, spec.tag, secrets)
@@ -474,6 +480,8 @@ class Element:
     def _options(cls, prefix: str, path: tuple[str, ...]) -> Iterator[tuple[str, Option]]:
         for spec in cls.SPECS:
             own = spec.key or (prefix + spec.tag if spec.form != "content" else prefix.rstrip("."))
+            if spec.element is cls:
+                continue
             if spec.form == "child":
                 assert spec.element is not None
                 yield from spec.element._options(f"{own}.", (*path, spec.name))

@@ -29,6 +29,9 @@ def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
     for disk in dev.disks:
         if disk.source is not None:
             disk.source.index = None
+        below = disk.backing
+        while below is not None:
+            below.index, below = None, below.backing
     for nic in dev.interfaces:
         _interface(nic)
     for character in [*dev.serials, *dev.parallels, *dev.consoles, *dev.channels]:

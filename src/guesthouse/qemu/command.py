@@ -10,7 +10,7 @@ from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.chardev import CharDevice
 from guesthouse.model.domain import Domain
 from guesthouse.qemu import boot, clock, memory, pins, processors
-from guesthouse.qemu.devices import chardev, disk, graphics, interface, simple
+from guesthouse.qemu.devices import block, chardev, controller, disk, graphics, interface, simple
 from guesthouse.qemu.parts import Parts, compact, quote
 
 # what is kept in a document but would be silently ignored by a guest: refused instead
@@ -38,7 +38,7 @@ class Command:
 @dataclass
 class Wiring:
     """What the host has prepared: the monitor's socket, taps by interface alias, sockets, files and
-    logs by character device alias.
+    logs by character device alias, and what disks need.
     ``incoming``: the guest waits for a saved state."""
 
     monitor_fd: int
@@ -48,6 +48,7 @@ class Wiring:
     files: dict[str, int] = field(default_factory=dict)
     logs: dict[str, int] = field(default_factory=dict)
     incoming: bool = False
+    disks: block.Prepared = field(default_factory=block.Prepared)
 
 
 def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
@@ -94,18 +95,19 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     for bus in sorted(
         dev.controllers, key=lambda bus: _CONTROLLERS.index(bus.type) if bus.type in _CONTROLLERS else 99
     ):
-        parts += simple.controller(domain, bus, floppies if bus.type == "fdc" else None)
+        parts += controller.controller(domain, bus, floppies if bus.type == "fdc" else None)
     for hub in dev.hubs:
         parts += simple.hub(hub)
+    fd_sets = block.fd_sets(domain)
     for drive in dev.disks:
-        parts += disk.disk(domain, drive, indexes.get(id(drive)))
+        parts += disk.disk(domain, drive, indexes.get(id(drive)), wiring.disks, fd_sets)
     for nic in dev.interfaces:
         alias = (nic.alias and nic.alias.name) or ""
         parts += interface.interface(
             domain, nic, indexes.get(id(nic)), wiring.taps.get(alias), wiring.vhosts.get(alias)
         )
 
-    sets = itertools.count()
+    sets = itertools.count(len(fd_sets))
 
     def end(device: CharDevice) -> chardev.HostEnd:
         alias = (device.alias and device.alias.name) or ""

@@ -174,9 +174,11 @@ def _devices(caps: QemuCapabilities, machine: Machine) -> DeviceOffers:
     buses = [bus for bus, device in _DISK_BUSES.items() if device in devices]
     if "ide" in buses and not _has_ide(machine):
         buses.remove("ide")
+    models = ["virtio"]
+    models += [f"virtio-{kind}" for kind in ("transitional", "non-transitional") if f"virtio-blk-pci-{kind}" in devices]
     channels = ["pty", "unix", *(["spicevmc"] if "spice" in caps.displays else [])]
     return DeviceOffers(
-        disk=_offer(diskDevice=["disk", "cdrom", "floppy"], bus=buses, model=["virtio"]),
+        disk=_offer(diskDevice=["disk", "cdrom", "floppy", "lun"], bus=buses, model=models),
         graphics=_offer(type=caps.displays) if caps.displays else _no(),
         video=_offer(modelType=[name for name, device in _VIDEOS.items() if not device or device in devices]),
         hostdev=_no(),

@@ -7,7 +7,7 @@ a daemon that comes later.
 from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
-from guesthouse.model.devices.disk import DiskDriver
+from guesthouse.model.devices.disk import DiskDriver, DiskSource
 from guesthouse.model.domain import Domain
 from guesthouse.services.pools import Pools
 
@@ -39,4 +39,4 @@ def put(live: Domain, places: Places) -> None:
     for disk in live.dev.disks:
         kind, path = places.get(disk.dev, (None, None))
         if disk.type == "volume" and kind is not None and path is not None:
-            disk.place(kind, path)
+            disk.place(kind, DiskSource(file=path) if kind == "file" else DiskSource(dev=path))

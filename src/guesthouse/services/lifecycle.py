@@ -37,6 +37,7 @@ from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.domain import Domain, Resource, Seclabel
 from guesthouse.qemu import command, images, migration, process, save_image, tuning
+from guesthouse.qemu.devices import block
 from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
@@ -381,9 +382,9 @@ class Runner:
             if device.type == "tcp" and device.source is not None:
                 device.source.tls = device.source.tls or "no"
         live.resource = live.resource or Resource(partition="/machine")
-        for number, disk in zip(range(len(live.dev.disks), 0, -1), live.dev.disks, strict=True):
+        block.number(live)
+        for disk in live.dev.disks:
             if disk.source is not None:
-                disk.source.index = number
                 disk.backing = disk.backing or BackingStore()
             elif disk.driver is not None and disk.target is not None:
                 disk.driver.type = disk.target.tray = None  # of what is not there

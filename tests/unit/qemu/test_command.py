@@ -20,6 +20,7 @@ Golden = Callable[[Path, str], None]
 
 GOLDEN = (
     *("minimal-pc", "minimal-q35", "typical-pc", "typical-q35", "disks-pc", "disks-q35", "interfaces-pc"),
+    *("disks-more", "disks-network"),
     *("interfaces-q35", "screens-vnc", "screens-socket", "screens-none", "screens-anywhere", "screens-spice"),
     *("characters", "console-alone", "console-virtio", "controllers-pc", "controllers-q35", "small-devices-pc"),
     *(
@@ -42,7 +43,6 @@ REFUSED = {
     "clock-timezone": "clock offset 'timezone'",
     "cpu-cells": "NUMA cells",
     "cpu-host-model": "",
-    "disks-more": "<auth> of disk 'vda'|disk type 'network'",
     "features": "feature <hap>",
     "interfaces-more": "vlan tag not supported for this connection type",
     "os-uefi": "",

@@ -19,6 +19,7 @@ DOMAIN = """\
   <devices>{devices}</devices>
 </domain>
 """
+LUN = "<disk type='block' device='lun' {0}><source dev='/x'/><target dev='vda'/></disk>"
 DISK = "<disk type='file' {0}><source file='/x' {1}/><target dev='vda'/>{2}</disk>"
 
 
@@ -43,8 +44,8 @@ def build(*, os: str = "", top: str = "", devices: str = "") -> command.Command:
         ({"top": "<seclabel type='static' model='dac'><label>qemu:qemu</label></seclabel>"}, "another <seclabel>"),
         ({"top": "<seclabel type='none' model='dac'/>"}, "another <seclabel>"),
         ({"top": "<seclabel type='dynamic' model='selinux'/>"}, "Security driver model 'selinux' is not available"),
-        ({"devices": DISK.format("device='disk' rawio='yes'", "", "")}, "raw SCSI commands for disk 'vda'"),
-        ({"devices": DISK.format("device='disk' sgio='unfiltered'", "", "")}, "raw SCSI commands for disk 'vda'"),
+        ({"devices": DISK.format("device='disk' rawio='yes'", "", "")}, "rawio can be used only with device='lun'"),
+        ({"devices": LUN.format("sgio='unfiltered'")}, "unfiltered SCSI commands for disk 'vda'"),
         ({"devices": DISK.format("", "", "<wonder/>")}, "<wonder> of <disk>"),
         ({"devices": "<graphics type='spice' autoport='no' port='5900' tlsPort='5901'/>"}, "TLS is disabled"),
         ({"devices": "<graphics type='spice' autoport='yes' defaultMode='secure'/>"}, "defaultMode secure"),
@@ -64,7 +65,7 @@ def test_refused(parts: dict[str, str], words: str) -> None:
         {"os": "<smbios mode='emulate'/>"},
         {"top": "<seclabel type='none'/>"},
         {"top": "<seclabel type='dynamic' model='dac' relabel='yes'/>"},
-        {"devices": DISK.format("device='disk' rawio='no' sgio='filtered'", "startupPolicy='optional'", "")},
+        {"devices": DISK.format("device='disk' rawio='no'", "startupPolicy='optional'", "")},
         {"devices": "<graphics type='spice' autoport='yes'/>"},
         {"devices": "<graphics type='vnc' passwd='x' passwdValidTo='2027-01-31T23:59:59' connected='keep'/>"},
     ],

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from guesthouse.model.devices.address import Address, Alias, Boot, DeviceSeclabel
+from guesthouse.model.devices.disk_source import (
+    Auth,
+    Cookies,
+    Encryption,
+    Identity,
+    Initiator,
+    MetadataCache,
+    ReadAhead,
+    Reconnect,
+    Reservations,
+    Slice,
+    Slices,
+    SourceAddress,
+    SourceConfig,
+    SourceHost,
+    SourceSnapshot,
+    Ssl,
+    Timeout,
+)
 from guesthouse.model.fields import (
     Attr,
     Bool,
@@ -46,48 +67,68 @@ class DiskDriver(Element, tag="driver"):
     packed: bool | None = Attr("packed", OnOff)
     page_per_vq: bool | None = Attr("page_per_vq", OnOff)
     discard_no_unref: bool | None = Attr("discard_no_unref", OnOff)
-
-
-class SourceHost(Element, tag="host"):
-    """A server of network storage."""
-
-    name: str | None = Attr("name", alias=("source_host_name",))
-    port: str | None = Attr("port", alias=("source_host_port",))
-    transport: str | None = Attr("transport", alias=("source_host_transport",))
-    socket: str | None = Attr("socket", alias=("source_host_socket",))
+    metadata_cache: MetadataCache | None = Child(MetadataCache)
 
 
 class DiskSource(Element, tag="source"):
     """Where the data is: one of the attributes, by the disk's type."""
 
+    type: str | None = Attr("type", Choice("unix", "pci"))
+    path: str | None = Attr("path", key="source.path")
     file: str | None = Attr("file", alias=("path",))
+    fdgroup: str | None = Attr("fdgroup")
     dev: str | None = Attr("dev")
     dir: str | None = Attr("dir")
     protocol: str | None = Attr("protocol", alias=("source_protocol",))
     name: str | None = Attr("name", alias=("source_name",))
+    query: str | None = Attr("query")
+    tls: bool | None = Attr("tls", Bool)
+    tls_hostname: str | None = Attr("tlsHostname")
     pool: str | None = Attr("pool", alias=("source_pool",))
     volume: str | None = Attr("volume", alias=("source_volume",))
-    mode: str | None = Attr("mode")
+    mode: str | None = Attr("mode", Choice("default", "host", "direct"))
+    managed: bool | None = Attr("managed", Bool)
+    namespace: int | None = Attr("namespace", UInt)
     startup_policy: str | None = Attr(
         "startupPolicy", Choice("mandatory", "requisite", "optional"), alias=("startup_policy",)
     )
     index: int | None = Attr("index", UInt)
     hosts: list[SourceHost] = Children(SourceHost)
+    snapshot: SourceSnapshot | None = Child(SourceSnapshot)
+    config: SourceConfig | None = Child(SourceConfig)
+    initiator: Initiator | None = Child(Initiator)
+    ssl: Ssl | None = Child(Ssl)
+    cookies: Cookies | None = Child(Cookies, secret=True)
+    readahead: ReadAhead | None = Child(ReadAhead)
+    timeout: Timeout | None = Child(Timeout)
+    identity: Identity | None = Child(Identity)
+    address: SourceAddress | None = Child(SourceAddress)
+    reconnect: Reconnect | None = Child(Reconnect)
     seclabels: list[DeviceSeclabel] = Children(DeviceSeclabel)
+    slices: Slices | None = Child(Slices)
+    auth: Auth | None = Child(Auth)
+    encryption: Encryption | None = Child(Encryption)
+    reservations: Reservations | None = Child(Reservations)
+
+    @property
+    def slice(self) -> Slice | None:
+        """The part of the storage that counts, None for all of it."""
+        return self.slices.slices[0] if self.slices is not None and self.slices.slices else None
 
 
 class BackingFormat(Element, tag="format"):
     type: str | None = Attr("type")
+    metadata_cache: MetadataCache | None = Child(MetadataCache)
 
 
 class BackingStore(Element, tag="backingStore"):
     """The image below; an empty one says that there is none."""
 
-    type: str | None = Attr("type")
+    type: str | None = Attr("type", Choice("file", "block", "dir", "network", "volume", "nvme"))
     index: int | None = Attr("index", UInt)
     format: BackingFormat | None = Child(BackingFormat)
     source: DiskSource | None = Child(DiskSource)
-    backing_raw: object = Raw("backingStore")
+    backing: BackingStore | None = Child(None)
 
 
 class DiskTarget(Element, tag="target"):
@@ -109,7 +150,7 @@ class Geometry(Element, tag="geometry"):
     cyls: int | None = Attr("cyls", UInt)
     heads: int | None = Attr("heads", UInt)
     secs: int | None = Attr("secs", UInt)
-    trans: str | None = Attr("trans")
+    trans: str | None = Attr("trans", Choice("none", "auto", "lba"))
 
 
 class IoTune(Element, tag="iotune"):
@@ -121,6 +162,20 @@ class IoTune(Element, tag="iotune"):
     total_iops_sec: int | None = Text("total_iops_sec", UInt, alias=("total_iops_sec",))
     read_iops_sec: int | None = Text("read_iops_sec", UInt, alias=("read_iops_sec",))
     write_iops_sec: int | None = Text("write_iops_sec", UInt, alias=("write_iops_sec",))
+    total_bytes_sec_max: int | None = Text("total_bytes_sec_max", UInt)
+    read_bytes_sec_max: int | None = Text("read_bytes_sec_max", UInt)
+    write_bytes_sec_max: int | None = Text("write_bytes_sec_max", UInt)
+    total_iops_sec_max: int | None = Text("total_iops_sec_max", UInt)
+    read_iops_sec_max: int | None = Text("read_iops_sec_max", UInt)
+    write_iops_sec_max: int | None = Text("write_iops_sec_max", UInt)
+    size_iops_sec: int | None = Text("size_iops_sec", UInt)
+    group_name: str | None = Text("group_name")
+    total_bytes_sec_max_length: int | None = Text("total_bytes_sec_max_length", UInt)
+    read_bytes_sec_max_length: int | None = Text("read_bytes_sec_max_length", UInt)
+    write_bytes_sec_max_length: int | None = Text("write_bytes_sec_max_length", UInt)
+    total_iops_sec_max_length: int | None = Text("total_iops_sec_max_length", UInt)
+    read_iops_sec_max_length: int | None = Text("read_iops_sec_max_length", UInt)
+    write_iops_sec_max_length: int | None = Text("write_iops_sec_max_length", UInt)
 
 
 class Transient(Element, tag="transient"):
@@ -129,17 +184,38 @@ class Transient(Element, tag="transient"):
     share_backing: bool | None = Attr("shareBacking", Bool)
 
 
+@dataclass
+class Layer:
+    """An image of a disk's chain. ``ends``: the document says that nothing is below it; else that is not known (or it is
+    not the last one). ``index`` numbers its nodes in QEMU."""
+
+    kind: str
+    source: DiskSource
+    format: str
+    index: int | None
+    metadata_cache: MetadataCache | None
+    auth: Auth | None
+    encryption: Encryption | None = None
+    ends: bool = False
+
+    @property
+    def path(self) -> str | None:
+        """On this host, where it is there."""
+        source = self.source
+        return {"file": source.file, "block": source.dev, "dir": source.dir}.get(self.kind)
+
+
 class Disk(Element, tag="disk"):
     """A disk; without a source an empty drive."""
 
     type: str = Attr("type", Choice("file", "block", "dir", "network", "volume", "nvme", "vhostuser"), default="file")
     device: str = Attr("device", Choice("disk", "cdrom", "floppy", "lun"), default="disk")
-    model: str | None = Attr("model")
+    model: str | None = Attr("model", Choice("virtio", "virtio-transitional", "virtio-non-transitional"))
     raw_io: bool | None = Attr("rawio", Bool)
-    sgio: str | None = Attr("sgio")
+    sgio: str | None = Attr("sgio", Choice("filtered", "unfiltered"))
     snapshot: str | None = Attr("snapshot", alias=("snapshot_policy",))
     driver: DiskDriver | None = Child(DiskDriver)
-    auth: object = Raw("auth")
+    auth: Auth | None = Child(Auth)
     source: DiskSource | None = Child(DiskSource)
     backing: BackingStore | None = Child(BackingStore)
     mirror: object = Raw("mirror")
@@ -154,34 +230,64 @@ class Disk(Element, tag="disk"):
     wwn: str | None = Text("wwn")
     vendor: str | None = Text("vendor")
     product: str | None = Text("product")
-    encryption: object = Raw("encryption")
+    encryption: Encryption | None = Child(Encryption)
     boot: Boot | None = Child(Boot)
     alias: Alias | None = Child(Alias)
     address: Address | None = Child(Address)
 
     @property
     def path(self) -> str | None:
-        """The file or block device, None for an empty drive or another kind of source. That of a volume is known once
-        it has been told by :meth:`place`."""
-        if self.source is None:
-            return None
-        if self.type == "volume":
-            return self._placed[1]
-        return self.source.file if self.type == "file" else self.source.dev if self.type == "block" else None
+        """The file, block device or folder of this host, None for an empty drive or another kind of source. That of a
+        volume is known once it has been told by :meth:`place`."""
+        return self.layers[0].path if self.layers else None
 
     @property
     def kind(self) -> str:
-        """What QEMU opens: the type; "file" or "block" for a volume that has been placed."""
-        return self._placed[0] if self.type == "volume" else self.type
+        """What QEMU opens: the type; that of its source for a volume that has been placed."""
+        return self._placed[0]
 
-    def place(self, kind: str, path: str) -> None:
-        """Say where the volume's data are: a "file" or a "block" device. This is not part of the document."""
-        self.__dict__["_place"] = (kind, path)
+    def place(self, kind: str, source: DiskSource) -> None:
+        """Say where the volume's data are: a source of the type ``kind``. This is not part of the document."""
+        self.__dict__["_place"] = (kind, source)
 
     @property
-    def _placed(self) -> tuple[str, str | None]:
-        placed: tuple[str, str | None] = self.__dict__.get("_place", ("volume", None))
-        return placed
+    def _placed(self) -> tuple[str, DiskSource | None]:
+        placed: tuple[str, DiskSource | None] = self.__dict__.get("_place") or (self.type, self.source)
+        return placed if self.type == "volume" else (self.type, self.source)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The image that the guest sees, then those below it that are known; nothing for an empty drive. How the last
+        one ends: see :attr:`Layer.ends`."""
+        kind, source = self._placed
+        if source is None or (kind == "volume" and source.volume is None):
+            return []
+        driver = self.driver
+        cache = driver.metadata_cache if driver is not None else None
+        own = self.source or source
+        top = Layer(kind, source, self.format, own.index, cache, own.auth or source.auth or self.auth)
+        top.encryption = own.encryption or self.encryption
+        found, below = [top], self.backing
+        while below is not None and below.source is not None:
+            form = below.format
+            layer = Layer(
+                below.type or "file",
+                below.source,
+                (form and form.type) or "raw",
+                below.index,
+                form.metadata_cache if form is not None else None,
+                below.source.auth,
+            )
+            layer.encryption = below.source.encryption
+            found.append(layer)
+            below = below.backing
+        found[-1].ends = below is not None
+        return found
+
+    @property
+    def startup_policy(self) -> str:
+        """What to do where the source is not there."""
+        return (self.source and self.source.startup_policy) or "mandatory"
 
     @property
     def bus(self) -> str:

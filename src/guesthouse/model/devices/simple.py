@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guesthouse.model.devices.address import Address, Alias, VirtioOptions
-from guesthouse.model.fields import Attr, Child, Children, Choice, Content, Element, Int, OnOff, UInt
+from guesthouse.model.fields import Attr, Child, Children, Choice, Content, Element, Int, OnOff, Size, Text, UInt
 
 
 class ControllerModel(Element, tag="model"):
@@ -18,7 +18,8 @@ class ControllerTarget(Element, tag="target"):
     port: str | None = Attr("port")
     bus_nr: int | None = Attr("busNr", UInt)
     index: int | None = Attr("index", UInt)
-    hotplug: str | None = Attr("hotplug")
+    hotplug: bool | None = Attr("hotplug", OnOff)
+    numa_node: int | None = Text("node", UInt)
 
 
 class ControllerMaster(Element, tag="master"):
@@ -49,6 +50,7 @@ class Controller(Element, tag="controller"):
     model: str | None = Attr("model")
     ports: int | None = Attr("ports", UInt)
     vectors: int | None = Attr("vectors", Int)
+    pcihole64: int | None = Size("pcihole64")
     driver: ControllerDriver | None = Child(ControllerDriver)
     model_name: ControllerModel | None = Child(ControllerModel)
     target: ControllerTarget | None = Child(ControllerTarget)

@@ -31,6 +31,14 @@ def virtio(driver: Any) -> Props:
     return {name: value for name, value in asked.items() if value is not None}
 
 
+def virtio_driver(name: str, model: str | None) -> str:
+    """QEMU's device of that ``model``: one that old guests know too, one that only new ones do, or the usual one."""
+    for kind in ("transitional", "non-transitional"):
+        if model == f"virtio-{kind}":
+            return f"{name}-{kind}"
+    return name
+
+
 def usb(address: Address | None) -> Props:
     """``bus`` and ``port`` of a USB address."""
     bus = (address and address.bus) or 0
