@@ -18,27 +18,27 @@ _FIELDS = ("average", "peak", "burst", "floor")
 _LARGEST = 2**32 - 1
 
 
-def _rates(way: str, text: str) -> dict[str, tuple[str, Any]]:
+def rates(way: str, text: str) -> dict[str, tuple[str, Any]]:
     """ "AVERAGE,PEAK,BURST,FLOOR", any of which may be left out, as typed parameters. Raises Failed."""
     words = text.split(",")
     if len(words) > len(_FIELDS):
         raise Failed(f"Rate string '{text}' has too many fields")
-    rates = {}
+    found = {}
     for name, word in zip(_FIELDS, words, strict=False):
         if not word:
             continue
         value = parse_number(word)
         if value is None or not 0 <= value <= _LARGEST:
             raise Failed(f"field '{name}' is malformed")
-        rates[name] = value
-    if way == "outbound" and rates.get("floor"):
+        found[name] = value
+    if way == "outbound" and found.get("floor"):
         raise Failed("outbound floor is unsupported yet")
-    if "average" not in rates and not rates.get("floor"):
+    if "average" not in found and not found.get("floor"):
         raise Failed(
             "either inbound average or floor is mandatory" if way == "inbound" else "outbound average is mandatory"
         )
-    rates.setdefault("average", 0)
-    return {f"{way}.{name}": ("uint", value) for name, value in rates.items() if value or name == "average"}
+    found.setdefault("average", 0)
+    return {f"{way}.{name}": ("uint", value) for name, value in found.items() if value or name == "average"}
 
 
 @command(
@@ -61,7 +61,7 @@ def limits(shell: Shell, given: Given) -> None:
     changes: dict[str, tuple[str, Any]] = {}
     for way in ("inbound", "outbound"):
         if (text := given.text(way)) is not None:
-            changes |= _rates(way, text)
+            changes |= rates(way, text)
     if changes:
         with shell.explain("Unable to set interface parameters"):
             guest.call("set_interface_parameters", device=device, params=changes, flags=flags)

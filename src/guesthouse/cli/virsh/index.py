@@ -45,6 +45,9 @@ _NAMES = {
     " set-lifecycle-action",
     "domain_tune": "blkiotune cpu-stats domblkerror iothreadinfo iothreadpin memtune numatune perf schedinfo",
     "domain_limits": "domiftune",
+    "device_attach": "attach-device detach-device detach-device-alias update-device update-memory-device",
+    "device_disk": "attach-disk change-media detach-disk",
+    "device_nic": "attach-interface detach-interface domif-setlink",
     "domain_stats": "domblkstat domifstat dommemstat domstats",
     "domain_events": "event",
     "host": "capabilities cpu-models domcapabilities freecell hostname maxvcpus nodecpumap nodecpustats nodeinfo"
