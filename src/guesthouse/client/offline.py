@@ -167,9 +167,9 @@ class OfflineConnect(Connect):
         return SimpleNamespace(state=_RUNNING, maxMem=most, memory=now, nrVirtCpu=cpus, cpuTime=0)
 
     def _do_domain_define_xml(self, xml: str) -> Any:
-        from lxml import etree
+        from guesthouse.model.fields import parse_document
 
-        node = etree.fromstring(xml.encode())
+        node = parse_document(xml, "(domain_definition)")
         self._domains[_name(node)] = node
         return SimpleNamespace(dom=self._domain(node))
 
@@ -251,9 +251,9 @@ class OfflineConnect(Connect):
         raise NoStorageVol(f"no storage vol with matching name '{vol.name}'", domain=Domain.TEST)
 
     def _do_storage_vol_create_xml(self, pool: Any, xml: str, flags: int = 0) -> Any:
-        from lxml import etree
+        from guesthouse.model.fields import parse_document
 
-        node, volume = self._pools[pool.name], etree.fromstring(xml.encode())
+        node, volume = self._pools[pool.name], parse_document(xml, "(storage_volume_definition)")
         if any(_name(other) == _name(volume) for other in node.findall("volume")):
             raise StorageVolExist(f"'{_name(volume)}'", domain=Domain.TEST)
         node.append(volume)

@@ -46,7 +46,7 @@ def rates(way: str, text: str) -> dict[str, tuple[str, Any]]:
     "domiftune",
     "show or set the limits of a guest's network card",
     DOMAIN,
-    data("interface", "the card's MAC address, or its end on the host"),
+    data("interface", "the card's MAC address, or its end on the host", "card"),
     string("inbound", "what may go to the guest: AVERAGE,PEAK,BURST,FLOOR in kB/s and KiB; 0 lifts it"),
     string("outbound", "what may come from the guest: AVERAGE,PEAK,BURST"),
     _CONFIG,

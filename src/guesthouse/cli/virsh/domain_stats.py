@@ -60,7 +60,7 @@ _OPTIONS = {"nowait": 1 << 29, "backing": 1 << 30, "enforce": 1 << 31}
     "domblkstat",
     "show what a guest's disk has done",
     DOMAIN,
-    string("device", "the disk: its target or source; without it, all of them together", empty=True),
+    string("device", "the disk: its target or source; without it, all of them together", "disk", empty=True),
     flag("human", "in words for people"),
     description="Show how much a running guest has read from a disk and written to it. Times are in nanoseconds.",
 )
@@ -102,7 +102,7 @@ def _block_figures(shell: Shell, guest: Domain, name: str, device: str) -> dict[
     "domifstat",
     "show what a guest's network interface has done",
     DOMAIN,
-    data("interface", "the interface: its device or MAC address"),
+    data("interface", "the interface: its device or MAC address", "card"),
     description="Show how much a running guest has received and sent through an interface.",
 )
 def interface_stats(shell: Shell, given: Given) -> None:

@@ -78,7 +78,10 @@ _NAMES = {
     "volume_data": "vol-download vol-upload",
     "volume_list": "vol-list",
     "itself": "cd connect echo exit help pwd quit",
+    "completion": "complete",
 }
+# known, but not for people: left out of lists and hints
+HIDDEN = frozenset({"complete"})
 MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
@@ -92,10 +95,15 @@ def find(name: str) -> Command | None:
     return REGISTRY[name]
 
 
+def names() -> list[str]:
+    """The names of all commands that are listed, sorted. Imports no module."""
+    return sorted(MODULES.keys() - HIDDEN)
+
+
 def all_commands() -> dict[str, list[Command]]:
-    """Every command by group, in the order of help. Imports all modules."""
+    """Every command that is listed, by group, in the order of help. Imports all modules."""
     grouped: dict[str, list[Command]] = {group: [] for group in GROUPS}
-    for name in sorted(MODULES):
+    for name in names():
         command = find(name)
         assert command is not None
         grouped[command.group].append(command)
@@ -106,7 +114,7 @@ def hint(name: str) -> str:
     """A line with the commands that a mistyped ``name`` may mean, empty where nothing comes near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, MODULES, n=3, cutoff=0.6)
+    near = get_close_matches(name, names(), n=3, cutoff=0.6)
     if not near:
         return ""
     words = [f"'{word}'" for word in near]

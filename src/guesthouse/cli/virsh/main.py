@@ -52,7 +52,7 @@ def _main(shell: Shell, args: list[str]) -> int:
             return 0
         _environment(shell)
         commands = _commands(shell, words)
-        if shell.uri is not None:
+        if shell.uri is not None and not _completes(commands):
             shell.connect()
     except Failed as failed:
         shell.error(str(failed))
@@ -70,6 +70,11 @@ def _main(shell: Shell, args: list[str]) -> int:
     from guesthouse.cli.virsh import interactive
 
     return interactive.loop(shell)
+
+
+def _completes(commands: list[Given]) -> bool:
+    """Whether all there is to do is to complete a line, for which nothing may be said of the connection."""
+    return [given.command.name for given in commands] == ["complete"]
 
 
 def complain(shell: Shell, error: GrammarError) -> None:

@@ -50,6 +50,7 @@ class Shell:
         self.log_path: str | None = None
         self._log = -1
         self._conn: Connect | None = None
+        self._names: Connect | None = None
         self._lost = False
 
     # -- output
@@ -136,10 +137,30 @@ class Shell:
         if had and not again:
             self.error("Reconnected to the hypervisor")
 
+    def ask_names(self) -> Connect:
+        """A connection for completing names: the open one, else a read-only one to a daemon that runs already.
+
+        Nothing is started, said or asked for it. Raises GuesthouseError or OSError where there is none.
+        """
+        if self._conn is not None and not self._lost:
+            return self._conn
+        if self._names is None:
+            from guesthouse import client
+            from guesthouse.client.uri import default_uri, listens, parse
+
+            uri = self.uri or default_uri()
+            if not uri.startswith("test://"):
+                target = parse(uri)
+                if target.start is not None and not listens(target.path):
+                    raise ConnectionRefusedError
+            self._names = client.connect(uri, True)
+        return self._names
+
     def close(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
+        for conn in (self._conn, self._names):
+            if conn is not None:
+                conn.close()
+        self._conn = self._names = None
         if self._log >= 0:
             os.close(self._log)
             self._log = -1

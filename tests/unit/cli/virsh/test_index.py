@@ -30,7 +30,8 @@ def test_groups() -> None:
     grouped = index.all_commands()
     assert list(grouped) == list(index.GROUPS)
     assert all(grouped.values())
-    assert sorted(command.name for commands in grouped.values() for command in commands) == NAMES
+    assert sorted(command.name for commands in grouped.values() for command in commands) == index.names()
+    assert {name for name in NAMES if (found := index.find(name)) and found.hidden} == index.HIDDEN
 
 
 @pytest.mark.parametrize("name", NAMES)
