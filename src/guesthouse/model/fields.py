@@ -330,7 +330,7 @@ class Element:
                 bad.expected = spec.kind.expected
                 bad.path.append(f"@{tag}")
                 raise bad from None
-        if cls._content is not None and node.text is not None:
+        if cls._content is not None and node.text is not None and (len(node) == 0 or not node.text.isspace()):
             fields[cls._content.name] = _value(cls._content, node, node.text)
         for child in node:
             tag = child.tag
