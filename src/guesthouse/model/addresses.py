@@ -87,7 +87,8 @@ def _usb(domain: Domain) -> None:
         ),
         default=0,
     )
-    everything: list[Any] = [*dev.disks, *dev.inputs, *dev.hubs]
+    readers = [controller for controller in dev.controllers if controller.type == "ccid"]
+    everything: list[Any] = [*dev.disks, *readers, *dev.inputs, *dev.hubs]
     devices = [d for d in everything if getattr(d, "bus", "usb") == "usb"]
     taken = {d.address.port for d in devices if d.address is not None and d.address.type == "usb"}
     for device in devices:

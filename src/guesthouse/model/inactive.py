@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from guesthouse.model.devices.chardev import CharDevice
+from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain
@@ -10,6 +11,7 @@ from guesthouse.model.fields import Element
 
 _MADE_UP_TAP = "vnet"
 _OWN_ALIAS = "ua-"
+_MADE_UP_IMAGE = ".transient"
 
 
 def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
@@ -26,7 +28,12 @@ def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
         for device in value if isinstance(value, list) else [value]:
             if isinstance(device, Element):
                 _forget_alias(device)
+    written = {disk.dev: disk for disk in definition.dev.disks} if definition is not None else {}
     for disk in dev.disks:
+        if disk.transient is not None and ((disk.source and disk.source.file) or "").endswith(_MADE_UP_IMAGE):
+            _lower(disk)
+        if disk.dev in written and written[disk.dev].backing is None:
+            disk.backing = None  # found when the guest started, and to be found anew
         if disk.source is not None:
             disk.source.index = None
         below = disk.backing
@@ -42,6 +49,14 @@ def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
     if definition is None or not definition.seclabels:
         out.seclabels = [label for label in out.seclabels if label.type != "dynamic"]
     return out
+
+
+def _lower(disk: Disk) -> None:
+    """Take away the image that a transient disk wrote into."""
+    own = disk.backing
+    if own is not None and own.source is not None and disk.driver is not None:
+        disk.source, disk.backing = own.source, own.backing
+        disk.driver.type = own.format.type if own.format is not None else None
 
 
 def _forget_alias(device: Element) -> None:

@@ -28,11 +28,13 @@ _TO_PCI = "pcie-to-pci-bridge"
 _ENDPOINT = frozenset({"express", _TO_PCI, "pcie-switch-upstream-port"})
 _HOTPLUG_PCI = frozenset({"conventional", "companion", "pci-bridge"})
 _BUSES: dict[str, tuple[frozenset[str], int, int]] = {
-    "pci-root": (_HOTPLUG_PCI, 1, 31),
+    "pci-root": (_HOTPLUG_PCI | {"pci-expander-bus"}, 1, 31),
+    "pci-expander-bus": (_HOTPLUG_PCI, 0, 31),
     "pci-bridge": (_HOTPLUG_PCI, 1, 31),
     _TO_PCI: (_HOTPLUG_PCI, 1, 31),
     "dmi-to-pci-bridge": (frozenset({"pci-bridge"}), 0, 31),
-    "pcie-root": (frozenset({_ROOT_PORT, "dmi-to-pci-bridge"}), 1, 31),
+    "pcie-root": (frozenset({_ROOT_PORT, "dmi-to-pci-bridge", "pcie-expander-bus"}), 1, 31),
+    "pcie-expander-bus": (frozenset({_ROOT_PORT, "dmi-to-pci-bridge"}), 0, 31),
     _ROOT_PORT: (_ENDPOINT, 0, 0),
     "pcie-switch-upstream-port": (frozenset({"pcie-switch-downstream-port"}), 0, 31),
     "pcie-switch-downstream-port": (_ENDPOINT, 0, 0),
@@ -44,7 +46,10 @@ _MODEL_NAMES = {
     _ROOT_PORT: "pcie-root-port",
     "pcie-switch-upstream-port": "x3130-upstream",
     "pcie-switch-downstream-port": "xio3130-downstream",
+    "pci-expander-bus": "pxb",
+    "pcie-expander-bus": "pxb-pcie",
 }
+_HIGHEST_BUS = 256
 
 
 def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
@@ -256,20 +261,35 @@ class _Topology:
         return None
 
     def _grow(self, kind: str) -> None:
-        if len(self.buses) > 255 or kind == "pcie-switch-downstream-port":
+        if kind == "pcie-switch-downstream-port" or kind.endswith("expander-bus"):
+            raise self._no_slot(kind)
+        if len(self.buses) > 255:
             raise InternalError("No more available PCI slots")
         if kind in ("express", "pcie-switch-upstream-port", _TO_PCI):
             if not self.domain.is_q35:
-                raise InternalError("No more available PCI slots")
+                raise self._no_slot(kind)
             self.buses.append(_Bus(_ROOT_PORT))
         elif kind in _HOTPLUG_PCI and not self.domain.is_q35:
+            self.buses.append(_Bus("pci-bridge"))
+        elif kind in _HOTPLUG_PCI and any(bus.takes("pci-bridge") and not bus.takes(kind) for bus in self.buses):
+            bus, slot, function = self.free("pci-bridge")  # below the guest's own bridge from PCI Express to PCI
+            self.buses[bus].taken[slot, function] = None
             self.buses.append(_Bus("pci-bridge"))
         elif kind in _HOTPLUG_PCI:
             bus, slot, function = self.free(_TO_PCI)
             self.buses[bus].taken[slot, function] = None
             self.buses.append(_Bus(_TO_PCI))
         else:
-            raise InternalError("No more available PCI slots")
+            raise self._no_slot(kind)
+
+    @staticmethod
+    def _no_slot(kind: str) -> InternalError:
+        if kind not in _BUSES:
+            return InternalError("No more available PCI slots")
+        return InternalError(
+            f"a PCI slot is needed to connect a PCI controller model='{kind}', but none is available, and it cannot be"
+            " automatically added"
+        )
 
 
 def _finish(domain: Domain, topology: _Topology) -> None:
@@ -280,12 +300,16 @@ def _finish(domain: Domain, topology: _Topology) -> None:
             continue
         if model in _MODEL_NAMES and controller.model_name is None:
             controller.model_name = ControllerModel(name=_MODEL_NAMES[model])
-        if model == "pci-bridge" or model in (_ROOT_PORT, "pcie-switch-downstream-port"):
+        expander = model in ("pci-expander-bus", "pcie-expander-bus")
+        if expander or model in ("pci-bridge", _ROOT_PORT, "pcie-switch-downstream-port"):
             controller.target = controller.target or ControllerTarget()
         target, address = controller.target, controller.address
         if target is None:
             continue
-        if model == "pci-bridge":
+        if expander:
+            numbers = [c.target.bus_nr for c in domain.dev.controllers if c.type == "pci" and c.target is not None]
+            target.bus_nr = target.bus_nr or min((n for n in numbers if n), default=_HIGHEST_BUS) - 2
+        elif model == "pci-bridge":
             target.chassis_nr = controller.index if target.chassis_nr is None else target.chassis_nr
         else:
             target.chassis = controller.index if target.chassis is None else target.chassis

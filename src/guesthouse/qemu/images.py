@@ -1,4 +1,5 @@
-"""Image files in the hands of the guest's user while it runs, and back in their owner's afterwards."""
+"""Image files in the hands of the guest's user while it runs, and back in their owner's afterwards; and those that are
+there for one run alone."""
 
 from __future__ import annotations
 
@@ -6,11 +7,15 @@ import grp
 import os
 import pwd
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from guesthouse.errors import SystemFailure
+from guesthouse.errors import InternalError, SystemFailure
 from guesthouse.qemu.process import User
+
+#: How the name of an image ends that is thrown away with the run it is for.
+TRANSIENT = ".transient"
 
 
 def plan(path: str, user: User, *, writable: bool) -> dict[str, Any] | None:
@@ -45,7 +50,11 @@ def plan(path: str, user: User, *, writable: bool) -> dict[str, Any] | None:
 
 
 def apply(record: dict[str, Any]) -> None:
-    """Give a file to the guest's user. Raises SystemFailure."""
+    """Give a file to the guest's user, and make it first where the record says so. Raises SystemFailure."""
+    if (make := record.get("make")) is not None:
+        _make(record["path"], make["below"], make["format"])
+        if record["set"] is None:
+            return
     try:
         os.chown(record["path"], record["set"], record["set_gid"])
     except OSError as error:
@@ -53,13 +62,27 @@ def apply(record: dict[str, Any]) -> None:
 
 
 def restore(record: dict[str, Any]) -> None:
-    """Give a file back, unless it has been given to somebody else meanwhile, or is gone."""
+    """Give a file back, unless it has been given to somebody else meanwhile, or is gone; one that was made goes."""
     path = record["path"]
+    if "make" in record:
+        Path(path).unlink(missing_ok=True)
+        return
     try:
         if os.stat(path).st_uid == record["set"]:  # noqa: PTH116
             os.chown(path, record["uid"], record["gid"])
     except OSError:
         pass
+
+
+def _make(path: str, below: str, form: str) -> None:
+    Path(path).parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", below, path]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InternalError(f"cannot make the image of a transient disk: {error}") from None
+    if done.returncode:
+        raise InternalError(f"cannot make the image of a transient disk: {done.stderr.strip()}")
 
 
 def _may(info: os.stat_result, user: User, other: int) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.disk import DiskDriver, DiskSource
+from guesthouse.model.devices.disk_source import Auth, SourceHost, SourceSecret
 from guesthouse.model.domain import Domain
+from guesthouse.model.storage import Pool, Volume
 from guesthouse.services.pools import Pools
 
-#: Of each disk with a volume, by its target: "file" or "block", and the path.
+#: Of each disk with a volume, by its target: the type of the source, and the source as XML.
 Places = dict[str, list[str]]
 
 
@@ -24,19 +26,48 @@ def find(live: Domain, pools: Pools) -> Places:
         if disk.type != "volume" or source is None or source.pool is None or source.volume is None:
             continue
         volume = pools.resolve(source.pool, source.volume)
-        if volume.type not in ("file", "block"):
+        pool = pools.by_name(source.pool).pool
+        if source.mode is not None and pool.type not in ("iscsi", "iscsi-direct"):
+            raise ConfigUnsupported("disk source mode is only valid when storage pool is of iscsi type")
+        if pool.type == "iscsi-direct" and source.mode == "host":
+            raise ConfigUnsupported("only direct iscsi volumes can be used by this pool")
+        if source.mode == "direct":
+            kind, place = "network", _direct(pool, volume)
+        elif volume.type == "file":
+            kind, place = "file", DiskSource(file=volume.path)
+        elif volume.type == "block":
+            kind, place = "block", DiskSource(dev=volume.path)
+        elif volume.type == "dir":
+            kind, place = "dir", DiskSource(dir=volume.path)
+        else:
             text = f"volume '{source.volume}' of the pool '{source.pool}' is of the type '{volume.type}', and no disk"
             raise ConfigUnsupported(text)
-        places[disk.dev] = [volume.type, volume.path]
+        places[disk.dev] = [kind, place.to_xml(secrets=True)]
         disk.driver = disk.driver or DiskDriver(name="qemu")
-        disk.driver.type = disk.driver.type or "raw"
+        disk.driver.type = disk.driver.type or ("fat" if kind == "dir" else "raw")
     put(live, places)
     return places
+
+
+def _direct(pool: Pool, volume: Volume) -> DiskSource:
+    """The LUN of an iSCSI pool, opened by QEMU itself."""
+    source = pool.source
+    number = (volume.name or "").rpartition(":")[2].removeprefix("unit:")
+    if source is None or not source.hosts or not source.devices or not number.isdecimal():
+        raise ConfigUnsupported(f"volume '{volume.name}' of the pool '{pool.name}' cannot be opened directly")
+    host = source.hosts[0]
+    place = DiskSource(protocol="iscsi", name=f"{source.devices[0].path}/{number}")
+    place.hosts.append(SourceHost(name=host.name, port=str(host.port or 3260)))
+    if source.auth is not None and source.auth.secret is not None:
+        secret = source.auth.secret
+        place.auth = Auth(username=source.auth.username)
+        place.auth.secret = SourceSecret(type="iscsi", usage=secret.usage, uuid=secret.uuid)
+    return place
 
 
 def put(live: Domain, places: Places) -> None:
     """Tell the disks what :func:`find` found for them."""
     for disk in live.dev.disks:
-        kind, path = places.get(disk.dev, (None, None))
-        if disk.type == "volume" and kind is not None and path is not None:
-            disk.place(kind, DiskSource(file=path) if kind == "file" else DiskSource(dev=path))
+        kind, place = places.get(disk.dev, (None, None))
+        if disk.type == "volume" and kind is not None and place is not None:
+            disk.place(kind, DiskSource.from_xml(place))

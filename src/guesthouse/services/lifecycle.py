@@ -27,13 +27,12 @@ from guesthouse.errors import (
     GuesthouseError,
     InternalError,
     OperationFailed,
-    ResourceBusy,
     SystemFailure,
 )
 from guesthouse.host import kvm
 from guesthouse.model import addresses
 from guesthouse.model.devices.chardev import CharDevice, CharSource
-from guesthouse.model.devices.disk import BackingStore, Disk
+from guesthouse.model.devices.disk import BackingStore
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.domain import Domain, Resource, Seclabel
 from guesthouse.qemu import command, images, migration, process, save_image, tuning
@@ -44,17 +43,19 @@ from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
 from guesthouse.services import disk_volumes
 from guesthouse.services.context import Context
+from guesthouse.services.disk_files import DiskFiles
+from guesthouse.services.disk_secrets import SecretFiles
 from guesthouse.services.faults import step
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.networks import Networks
 from guesthouse.services.pools import Pools
+from guesthouse.services.secrets import Secrets
 
 _log = logging.getLogger(__name__)
 
 _VNC_PORTS = range(5900, 65536)
 _NAME_IN_PATH = 20
-_CHANGE_MISSING = 0  # VIR_DOMAIN_EVENT_DISK_CHANGE_MISSING_ON_START
 _AGENT = "org.qemu.guest_agent.0"
 # virConnectDomainEventAgentLifecycleReason
 _AGENT_STARTED, _AGENT_CHANNEL = 1, 2
@@ -75,13 +76,24 @@ Recovery = Callable[[Guest, dict[str, Any], bool], Awaitable[bool]]
 class Runner:
     """Runs guests: the one place that makes processes, and takes their leftovers away."""
 
-    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs, networks: Networks, pools: Pools, user: User) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        guests: Guests,
+        jobs: Jobs,
+        networks: Networks,
+        pools: Pools,
+        user: User,
+        secrets: Secrets,
+    ) -> None:
         self._ctx = ctx
         self._guests = guests
         self._jobs = jobs
         self._networks = networks
         self._pools = pools
         self._user = user
+        self._secrets = secrets
+        self._disk_files = DiskFiles(guests, user, ctx.paths.state / "qemu" / "transient")
         self._tasks: set[asyncio.Task[None]] = set()
         #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
         #: lives. They return whether that was all: else it is taken as one that runs.
@@ -156,8 +168,11 @@ class Runner:
         undo.callback(shutil.rmtree, channels, True)
         undo.callback(machine.clean)
         undo.push_async_callback(machine.release)
+        secret_files = SecretFiles(live, self._secrets, self._user)
+        undo.callback(secret_files.forget)
         with ExitStack() as closing:  # QEMU has its own copies of what is closed here
             wiring = command.Wiring(machine.prepare(), incoming=restoring is not None)
+            wiring.disks = block.Prepared(secret_files.fds)
             await self.wire(guest, live, wiring, closing, undo, channels)
             step("start-plugged")
             built = command.build(live, wiring)
@@ -168,6 +183,7 @@ class Runner:
         store.put_runtime(KIND, guest.uuid, row)
         step("start-pid")
         await machine.handshake()
+        secret_files.forget()
         step("start-shaken")
         for display in live.dev.graphics:
             if display.passwd is not None:
@@ -289,6 +305,9 @@ class Runner:
         self._choose_ports(live, folder)
         numbers = itertools.count(3)
         wiring = command.Wiring(next(numbers))
+        wished = [wish.id for disk in live.dev.disks for wish in block.secrets(disk)]
+        groups = {layer.source.fdgroup or "": [next(numbers)] for d in live.dev.disks for layer in d.layers}
+        wiring.disks = block.Prepared({name: next(numbers) for name in wished}, groups)
         for nic in live.dev.interfaces:
             if nic.type != "user" and nic.alias is not None:
                 wiring.taps[nic.alias.name or ""] = next(numbers)
@@ -322,32 +341,9 @@ class Runner:
                         f" '{guest.name}' another one, or leave <mac> out"
                     )
 
-    def _leave_out_missing(self, guest: Guest, live: Domain) -> None:
-        """Disks that may be missing (startupPolicy "optional") and are: an empty drive, or none at all."""
-        for disk in tuple(live.dev.disks):
-            policy, path = disk.source and disk.source.startup_policy, disk.path
-            if policy != "optional" or path is None or os.path.exists(path):  # noqa: PTH110
-                continue
-            if disk.device in ("cdrom", "floppy"):
-                disk.source = None
-            else:
-                live.dev.disks.remove(disk)
-            alias = (disk.alias and disk.alias.name) or ""
-            change = {"oldSrcPath": path, "newSrcPath": None, "devAlias": alias, "reason": _CHANGE_MISSING}
-            self._guests.tell(guest, 9, change)
-
     def _plan_files(self, guest: Guest, live: Domain) -> list[dict[str, Any]]:
         """Check that every file is there, usable and not another guest's; returns what is to be labelled."""
-        labels: list[dict[str, Any]] = []
-        self._leave_out_missing(guest, live)
-        for disk in live.dev.disks:
-            path = disk.path
-            if path is None:
-                continue
-            self._not_in_use(guest, disk, path)
-            record = images.plan(path, self._user, writable=not disk.readonly)
-            if record is not None and all(old["path"] != path for old in labels):
-                labels.append(record)
+        labels = self._disk_files.plan(guest, live)
         os_ = live.os
         files = (os_.kernel, os_.initrd, os_.dtb) if os_ is not None else ()
         for file in files:
@@ -356,21 +352,6 @@ class Runner:
                 if record is not None:
                     labels.append(record)
         return labels
-
-    def _not_in_use(self, guest: Guest, disk: Disk, path: str) -> None:
-        real = os.path.realpath(path)
-        for other in self._guests:
-            if other is guest or other.live is None:
-                continue
-            for theirs in other.live.dev.disks:
-                if theirs.path is None or os.path.realpath(theirs.path) != real:
-                    continue
-                if (disk.readonly and theirs.readonly) or (disk.shareable and theirs.shareable):
-                    continue
-                raise ResourceBusy(
-                    f"disk '{path}' is in use by the running domain '{other.name}'; stop that guest, or mark the"
-                    " disk <shareable/> in both"
-                )
 
     def _complete(self, live: Domain, channels: Path) -> None:
         """What only a live document has."""

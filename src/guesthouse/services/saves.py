@@ -114,6 +114,8 @@ class Saves:
         machine = running(guest)
         if guest.state not in (State.RUNNING, State.PAUSED):
             raise OperationInvalid("domain is not running")
+        if any(disk.transient is not None for disk in guest.current.dev.disks):
+            raise OperationInvalid("migration with transient disk is not supported", domain=ErrorDomain.QEMU)
         was_running, reason = guest.state == State.RUNNING, guest.reason
         document = self._stored(guest)
         if dxml is not None:

@@ -32,7 +32,7 @@ _SCSI = {
     "lsisas1078": "megasas",
     "vmpvscsi": "pvscsi",
     "am53c974": "am53c974",
-    "dc390": "dc-390",
+    "dc390": "dc390",
 }
 _PCI = {
     "pci-bridge": "pci-bridge",

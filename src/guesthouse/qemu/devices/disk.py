@@ -11,6 +11,7 @@ from guesthouse.model.domain import Domain
 from guesthouse.qemu.devices import block
 from guesthouse.qemu.devices.common import pci, usb, virtio, virtio_driver
 from guesthouse.qemu.devices.controller import check_iothread
+from guesthouse.qemu.images import TRANSIENT
 from guesthouse.qemu.parts import Chardev, Parts, Props
 
 _NOTHING: Mapping[int, int] = {}
@@ -42,8 +43,9 @@ def disk(
 
 
 def is_late(device: Disk) -> bool:
-    """Whether the guest gets the disk only once its QEMU runs."""
-    return device.transient is not None and device.transient.share_backing is True
+    """Whether the disk has to wait for an image of its own, because others read the one that it names."""
+    wish = device.transient
+    return wish is not None and wish.share_backing is True and not (device.path or "").endswith(TRANSIENT)
 
 
 def _check(domain: Domain, device: Disk) -> None:
