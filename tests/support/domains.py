@@ -68,6 +68,9 @@ def live(domain: Domain) -> Domain:
     addresses.assign_aliases(domain)
     place_volumes(domain)
     block.number(domain)
+    for vsock in domain.dev.vsocks:
+        if vsock.cid is not None and vsock.cid.auto:
+            vsock.cid.address = 42
     for number, display in enumerate(domain.dev.graphics):
         listen = display.listens[0] if display.listens else None
         if listen is not None and listen.type == "socket" and not listen.socket:
@@ -120,4 +123,13 @@ def wiring(domain: Domain) -> Wiring:
             wired.logs[alias] = 6
         if device.type == "unix" and (source is None or not source.path or source.mode == "bind"):
             wired.sockets[alias] = 1729
+    folder = f"/var/lib/libvirt/qemu/domain--1-{domain.name}"
+    for share in dev.filesystems:
+        if share.is_virtiofs and share.alias is not None:
+            wired.paths[share.alias.name or ""] = f"{folder}/{share.alias.name}-fs.sock"
+    wired.paths["tpm0"], wired.tpm = "/dev/test", (1729, 1730)
+    wired.vhosts["vsock0"] = 6789
+    for video in dev.videos:
+        if video.driver is not None and video.driver.name == "vhostuser" and video.alias is not None:
+            wired.sockets[video.alias.name or ""] = 1729
     return wired

@@ -116,6 +116,9 @@ def assign_aliases(domain: Domain) -> None:
         give(controller, _controller_alias(domain, controller))
     plain = (
         (dev.interfaces, "net"),
+        (dev.filesystems, "fs"),
+        (dev.tpms, "tpm"),
+        (dev.vsocks, "vsock"),
         (dev.serials, "serial"),
         (dev.parallels, "parallel"),
         (dev.channels, "channel"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, bandwidth, disk_rules
+from guesthouse.model import addresses, bandwidth, companions, disk_rules
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
@@ -73,6 +73,7 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     _characters(domain)
     _screen(domain)
     _inputs(domain)
+    companions.prepare(domain)
     for watchdog in dev.watchdogs:
         watchdog.action = watchdog.action or "reset"
     for rng in dev.rngs:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from guesthouse.model.devices.chardev import Channel, Console, Parallel, Serial
 from guesthouse.model.devices.disk import Disk
+from guesthouse.model.devices.filesystem import Filesystem
 from guesthouse.model.devices.graphics import Graphics, Video
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.devices.simple import Audio, Controller, Hub, Input, MemBalloon, Other, Rng, Sound, Watchdog
+from guesthouse.model.devices.tpm import Tpm
+from guesthouse.model.devices.vsock import Vsock
 from guesthouse.model.fields import (
     Attr,
     Bool,
@@ -286,7 +289,7 @@ class Devices(Element, tag="devices"):
     disks: list[Disk] = Children(Disk)
     controllers: list[Controller] = Children(Controller)
     leases: list[Other] = Children(Other, "lease")
-    filesystems: list[Other] = Children(Other, "filesystem")
+    filesystems: list[Filesystem] = Children(Filesystem)
     interfaces: list[Interface] = Children(Interface)
     smartcards: list[Other] = Children(Other, "smartcard")
     serials: list[Serial] = Children(Serial)
@@ -294,7 +297,7 @@ class Devices(Element, tag="devices"):
     consoles: list[Console] = Children(Console)
     channels: list[Channel] = Children(Channel)
     inputs: list[Input] = Children(Input)
-    tpms: list[Other] = Children(Other, "tpm")
+    tpms: list[Tpm] = Children(Tpm)
     graphics: list[Graphics] = Children(Graphics)
     sounds: list[Sound] = Children(Sound)
     audios: list[Audio] = Children(Audio)
@@ -311,7 +314,7 @@ class Devices(Element, tag="devices"):
     shmems: list[Other] = Children(Other, "shmem")
     memories: list[Other] = Children(Other, "memory")
     iommus: list[Other] = Children(Other, "iommu")
-    vsocks: list[Other] = Children(Other, "vsock")
+    vsocks: list[Vsock] = Children(Vsock)
     cryptos: list[Other] = Children(Other, "crypto")
 
     def unmodelled(self) -> list[str]:

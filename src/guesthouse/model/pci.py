@@ -56,10 +56,12 @@ def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
     """Devices that want a PCI address, in the order in which they get theirs, each with its kind: "express" or
     "conventional"; an ICH9 USB companion has its own kind. PCI controllers are not among them."""
     dev = domain.dev
+    for share in dev.filesystems:
+        yield share, _virtio(share.model)
     for nic in dev.interfaces:
         if nic.type != "hostdev":
             model = nic.model.type if nic.model else "rtl8139"
-            yield nic, "conventional" if model in _CONVENTIONAL_NICS else "express"
+            yield nic, "conventional" if model in _CONVENTIONAL_NICS else _virtio(model)
     for sound in dev.sounds:
         if sound.model in ("ich6", "ich9", "ac97", "es1370"):
             yield sound, "conventional"
@@ -71,16 +73,16 @@ def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
             yield controller, "companion"
         elif kind in ("virtio-serial", "usb") or (kind == "scsi" and (controller.model or "").startswith("virtio")):
             express = kind != "usb" or controller.model in ("qemu-xhci", "nec-xhci")
-            yield controller, "express" if express else "conventional"
+            yield controller, _virtio(controller.model) if express else "conventional"
         elif kind == "scsi" or (kind == "sata" and not (domain.is_q35 and controller.index == 0)):
             yield controller, "conventional"
     for disk in dev.disks:
         if disk.bus == "virtio":
-            yield disk, "express"
+            yield disk, _virtio(disk.model)
     if dev.memballoon is not None and dev.memballoon.model != "none":
-        yield dev.memballoon, "express"
+        yield dev.memballoon, _virtio(dev.memballoon.model)
     for rng in dev.rngs:
-        yield rng, "express"
+        yield rng, _virtio(rng.model)
     for watchdog in dev.watchdogs:
         if watchdog.model == "i6300esb":
             yield watchdog, "conventional"
@@ -93,6 +95,13 @@ def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
     for serial in dev.serials:
         if serial.target is not None and serial.target.type == "pci-serial":
             yield serial, "conventional"
+    for vsock in dev.vsocks:
+        yield vsock, _virtio(vsock.model)
+
+
+def _virtio(model: str | None) -> str:
+    """Transitional devices work in conventional slots alone."""
+    return "conventional" if model == "virtio-transitional" else "express"
 
 
 def assign(domain: Domain) -> None:

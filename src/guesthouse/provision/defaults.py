@@ -21,6 +21,7 @@ from guesthouse.model.devices.simple import (
     RngBackend,
     Sound,
 )
+from guesthouse.model.devices.tpm import Tpm, TpmBackend
 from guesthouse.model.domain import (
     Apic,
     Clock,
@@ -337,11 +338,10 @@ def _tpm(request: Request, caps: DomainCaps) -> None:
     models = caps.values("devices/tpm", "model")
     playable = bool(models) and "emulator" in caps.values("devices/tpm", "backendModel")
     if not dev.tpms and "tpm" not in request.without and request.is_uefi and playable:
-        dev.tpms.append(other("tpm", {}, ("backend", {"type": "emulator"})))
+        dev.tpms.append(Tpm(backend=TpmBackend(type="emulator")))
     for device in dev.tpms:
-        played = any(node.get("type") == "emulator" for node in device.extra_nodes)
-        if played and "tpm-crb" in models:
-            device.extra_attributes.setdefault("model", "tpm-crb")
+        if device.is_emulated and "tpm-crb" in models:
+            device.model = device.model or "tpm-crb"
 
 
 def other(tag: str, attributes: dict[str, str], *children: tuple[str, dict[str, str]]) -> Other:

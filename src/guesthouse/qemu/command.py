@@ -11,6 +11,10 @@ from guesthouse.model.devices.chardev import CharDevice
 from guesthouse.model.domain import Domain
 from guesthouse.qemu import boot, clock, memory, pins, processors
 from guesthouse.qemu.devices import block, chardev, controller, disk, graphics, interface, simple
+from guesthouse.qemu.devices import filesystem as shares
+from guesthouse.qemu.devices import passt as passts
+from guesthouse.qemu.devices import tpm as tpms
+from guesthouse.qemu.devices import vsock as vsocks
 from guesthouse.qemu.parts import Parts, compact, quote
 
 # what is kept in a document but would be silently ignored by a guest: refused instead
@@ -39,7 +43,8 @@ class Command:
 class Wiring:
     """What the host has prepared: the monitor's socket, taps by interface alias, sockets, files and
     logs by character device alias, and what disks need.
-    ``incoming``: the guest waits for a saved state."""
+    ``incoming``: the guest waits for a saved state. ``paths`` are the sockets of processes beside QEMU, ``vhosts`` what
+    the kernel plays, by alias; ``tpm`` is the host's own, with where its commands are cancelled."""
 
     monitor_fd: int
     taps: dict[str, int] = field(default_factory=dict)
@@ -48,6 +53,8 @@ class Wiring:
     files: dict[str, int] = field(default_factory=dict)
     logs: dict[str, int] = field(default_factory=dict)
     incoming: bool = False
+    paths: dict[str, str] = field(default_factory=dict)
+    tpm: tuple[int, int] | None = None
     disks: block.Prepared = field(default_factory=block.Prepared)
 
 
@@ -101,6 +108,9 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     fd_sets = block.fd_sets(domain)
     for drive in dev.disks:
         parts += disk.disk(domain, drive, indexes.get(id(drive)), wiring.disks, fd_sets)
+    for share in dev.filesystems:
+        name = (share.alias and share.alias.name) or ""
+        parts += shares.filesystem(domain, share, wiring.paths.get(name))
     for nic in dev.interfaces:
         alias = (nic.alias and nic.alias.name) or ""
         parts += interface.interface(
@@ -127,6 +137,9 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     for console in dev.consoles:
         if console.target is not None and console.target.type != "serial":
             parts += chardev.character(domain, console, end(console))
+    for module in dev.tpms:
+        name = (module.alias and module.alias.name) or ""
+        parts += tpms.tpm(module, wiring.paths.get(name), wiring.tpm, sets)
     for item in dev.inputs:
         parts += simple.input_device(domain, item)
     parts.options += ["-audiodev", compact({"id": "audio1", "driver": _audio(domain)})]
@@ -144,6 +157,9 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
         parts += simple.memballoon(domain, dev.memballoon)
     for rng in dev.rngs:
         parts += simple.rng(domain, rng)
+    for vsock in dev.vsocks:
+        parts += vsocks.vsock(domain, vsock, wiring.vhosts.get((vsock.alias and vsock.alias.name) or "", 0))
+    passts.connect(parts, domain, wiring.paths)
     return parts
 
 

@@ -6,6 +6,7 @@ lists, and what they choose must start.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 
 from guesthouse.host import cpu
@@ -183,11 +184,28 @@ def _devices(caps: QemuCapabilities, machine: Machine) -> DeviceOffers:
         video=_offer(modelType=[name for name, device in _VIDEOS.items() if not device or device in devices]),
         hostdev=_no(),
         rng=_offer(model=["virtio"], backendModel=["random", "builtin"]) if "virtio-rng-pci" in devices else _no(),
-        filesystem=_no(),
-        tpm=_no(),
+        filesystem=_filesystems(devices),
+        tpm=_tpms(devices),
         redirdev=_no(),
         channel=_offer(type=channels),
     )
+
+
+def _filesystems(devices: frozenset[str]) -> Offer:
+    kinds = {"path": "virtio-9p-pci", "virtiofs": "vhost-user-fs-pci"}
+    found = [kind for kind, device in kinds.items() if device in devices]
+    return _offer(driverType=found) if found else _no()
+
+
+def _tpms(devices: frozenset[str]) -> Offer:
+    """The host's own, and with swtpm emulated ones."""
+    models = [model for model in ("tpm-tis", "tpm-crb") if model in devices]
+    if not models:
+        return _no()
+    if shutil.which("swtpm") is None or shutil.which("swtpm_setup") is None:
+        return _offer(model=models, backendModel=["passthrough"])
+    backends = ["passthrough", "emulator", "external"]
+    return _offer(model=models, backendModel=backends, backendVersion=["1.2", "2.0"])
 
 
 def _has_ide(machine: Machine) -> bool:

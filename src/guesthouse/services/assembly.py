@@ -65,6 +65,7 @@ class Services:
         self.nodedevs = NodeDevices(ctx)
         self.interfaces = Interfaces()
         self._runner = Runner(ctx, self._guests, self._jobs, self.networks, self.pools, user, self.secrets)
+        self._runner.companions.secrets = self.secrets
         self.long_jobs = LongJobs(self._guests)
         self.saves = Saves(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
         self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs, self.saves)

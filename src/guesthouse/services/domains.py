@@ -45,7 +45,7 @@ from guesthouse.services.saves import Saves
 _XML_SECURE, _XML_INACTIVE, _XML_UPDATE_CPU, _XML_MIGRATABLE = 1, 2, 4, 8
 _START_PAUSED, _START_BYPASS_CACHE, _START_FORCE_BOOT, _START_VALIDATE = 1, 4, 8, 16
 _DEFINE_VALIDATE = 1
-_UNDEFINE_FLAGS = 0x1F
+_UNDEFINE_FLAGS = 0x7F
 _UNDEFINE_MANAGED_SAVE = 1
 _CONSOLE_FORCE, _CONSOLE_SAFE = 1, 2
 _DESTROY_GRACEFUL, _DESTROY_REMOVE_LOGS = 1, 2
@@ -191,6 +191,8 @@ class Domains:
 
     async def undefine_flags(self, dom: DomainRef, flags: int) -> None:
         check_flags(flags, _UNDEFINE_FLAGS, "qemuDomainUndefineFlags")
+        if flags & 0x60 == 0x60:
+            raise OperationInvalid("cannot both keep and delete TPM", domain=ErrorDomain.QEMU)
         guest = self._guests.find(dom)
         async with self._jobs.changing(guest.uuid, "undefine"):
             if not guest.persistent:
@@ -206,9 +208,10 @@ class Domains:
                 self._saves.drop(guest)
             self._ctx.store.delete(KIND, guest.uuid)
             self._guests.emit(guest, Lifecycle.UNDEFINED_REMOVED)
-            guest.definition = None
+            document, guest.definition = guest.definition, None
             guest.autostart = False
             if not guest.active:
+                self._runner.companions.forget_state(guest.uuid, document, flags)
                 self._guests.remove(guest)
                 self._jobs.forget(guest.uuid)
 

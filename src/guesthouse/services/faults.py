@@ -11,6 +11,7 @@ STEPS = (
     *("start-checked", "start-row", "start-labelled", "start-plugged", "start-spawned", "start-pid", "start-shaken"),
     *("start-facts", "start-running", "stop-row", "stop-dead", "stop-released"),
     *("save-row", "save-paused", "save-written", "save-flushed", "save-decided", "save-named"),
+    *("companion-state", "companion-spawned", "companion-row"),
     *("restore-loaded", "restore-written", "restore-used"),
     *("attach-row", "attach-labelled", "attach-wired", "attach-plugged", "attach-done"),
     *("detach-checked", "detach-asked", "detach-backends", "detach-gone", "media-row", "media-changed"),

@@ -5,6 +5,7 @@ A runtime row: ``phase`` ("starting", "running", "stopping", or one of :attr:`Ru
 live document, secrets included), ``name``, ``folder`` (of the monitor and channels), ``labels`` (files to give back),
 and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
 ``used_up`` names a saved state that it was loaded from and that must not be loaded again.
+``companions`` are the processes beside QEMU (:mod:`guesthouse.services.companions`).
 ``volumes`` is what :mod:`guesthouse.services.disk_volumes` found.
 """
 
@@ -42,6 +43,7 @@ from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
 from guesthouse.services import disk_volumes
+from guesthouse.services.companions import Companions
 from guesthouse.services.context import Context
 from guesthouse.services.disk_files import DiskFiles
 from guesthouse.services.disk_secrets import SecretFiles
@@ -95,6 +97,8 @@ class Runner:
         self._secrets = secrets
         self._disk_files = DiskFiles(guests, user, ctx.paths.state / "qemu" / "transient")
         self._tasks: set[asyncio.Task[None]] = set()
+        #: what guests have beside QEMU
+        self.companions = Companions(ctx, user)
         #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
         #: lives. They return whether that was all: else it is taken as one that runs.
         self.recoveries: dict[str, Recovery] = {}
@@ -175,6 +179,13 @@ class Runner:
             wiring.disks = block.Prepared(secret_files.fds)
             await self.wire(guest, live, wiring, closing, undo, channels)
             step("start-plugged")
+
+            def keep(companions: list[dict[str, Any]]) -> None:
+                row["companions"] = companions
+                store.put_runtime(KIND, guest.uuid, row)
+
+            undo.push_async_callback(self.companions.stop, guest.uuid)
+            await self.companions.start(live, folder, wiring, closing, keep)
             built = command.build(live, wiring)
             undo.push_async_callback(machine.destroy)
             record = machine.spawn(built)
@@ -311,6 +322,11 @@ class Runner:
         for nic in live.dev.interfaces:
             if nic.type != "user" and nic.alias is not None:
                 wiring.taps[nic.alias.name or ""] = next(numbers)
+        wiring.paths, wiring.tpm = self.companions.paths(live, folder), (next(numbers), next(numbers))
+        for vsock in live.dev.vsocks:
+            wiring.vhosts[(vsock.alias and vsock.alias.name) or ""] = next(numbers)
+        for video in live.dev.videos:
+            wiring.sockets[(video.alias and video.alias.name) or ""] = next(numbers)
         for device in [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]:
             alias = (device.alias and device.alias.name) or ""
             for _, _, kept in _outputs(device):
@@ -480,6 +496,7 @@ class Runner:
                     await self._networks.unplug(nic)
                 except GuesthouseError:
                     _log.exception("an interface of %s could not be unplugged", guest.name)
+        await self.companions.stop(guest.uuid)
         _restore(guest.labels)
         if machine is not None:
             await machine.release()
@@ -492,12 +509,13 @@ class Runner:
         return self._ctx.paths.run / "channel" / "target" / machine.folder.name
 
     def _forget_run(self, guest: Guest, reason: int, event: tuple[int, int]) -> None:
-        guest.live, guest.machine, guest.labels = None, None, []
+        ended, guest.live, guest.machine, guest.labels = guest.live, None, None, []
         guest.id = -1
         guest.stopping = guest.reboot_wanted = False
         guest.set_state(State.SHUTOFF, reason)
         self._guests.emit(guest, event)
         if not guest.persistent:
+            self.companions.forget_state(guest.uuid, ended)
             self._guests.remove(guest)
             self._jobs.forget(guest.uuid)
 
@@ -666,6 +684,7 @@ class Runner:
             if recovery is not None and await recovery(guest, row, alive):
                 return True
             if alive:
+                self.companions.adopt(guest.uuid, guest.name, row.get("companions", []))
                 await self._resume(guest, row)
                 for repair in self.after_adoption:
                     await repair(guest)

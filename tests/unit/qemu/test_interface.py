@@ -55,7 +55,6 @@ def test_addresses_of_qemus_own_network() -> None:
         ("<teaming type='persistent'/>", "bridge", "<teaming> of interface"),
         ("<driver speed='9'/>", "bridge", "attribute 'speed' of interface"),
         ("<backend tap='/dev/tap9'/>", "bridge", "<backend> of interface"),
-        ("<backend type='passt'/>", "user", "<backend type='passt'> of interface"),
         ("<bandwidth><inbound average='3'/></bandwidth>", "user", "not supported for type 'user'"),
         ("<ip family='ipv4' address='172.17.2.0'/>", "bridge", "guest-side IP route and/or address info"),
     ],

@@ -138,7 +138,7 @@ def test_channels(caps: QemuCapabilities, offered: DomainCapabilities) -> None:
     [
         ("hostdev", "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>"),
         ("filesystem", "<filesystem type='mount'><source dir='/x'/><target dir='x'/></filesystem>"),
-        ("tpm", "<tpm model='tpm-tis'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>"),
+        ("tpm", "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>"),
         ("redirdev", "<redirdev bus='usb' type='spicevmc'/>"),
     ],
 )

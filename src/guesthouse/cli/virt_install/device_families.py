@@ -23,6 +23,7 @@ from guesthouse.model.devices.simple import (
     Sound,
     Watchdog,
 )
+from guesthouse.model.devices.tpm import Tpm
 from guesthouse.model.fields import Element
 from guesthouse.provision.defaults import address, other
 from guesthouse.provision.request import Request
@@ -228,19 +229,15 @@ def _tpm(request: Request, words: Words, text: str) -> None:
         request.without.add("tpm")
         return
     first = words.pop("path", None)
-    backend = {"type": "emulator"}
+    kind = "emulator"
     if first is not None and first.startswith("/"):
-        backend["type"] = "passthrough"
+        kind, words["backend.device.path"] = "passthrough", first
     elif first not in (None, "default"):
-        backend["type"] = str(first)
-    backend["type"] = words.pop("backend.type", None) or words.pop("type", None) or backend["type"]
-    version = words.pop("backend.version", None) or words.pop("version", None)
-    if version is not None:
-        backend["version"] = version
-    model = words.pop("model", None)
-    if words:
-        raise suboptions.unknown("tpm", next(iter(words)), FAMILIES["tpm"].extra)
-    request.domain.dev.tpms.append(other("tpm", {"model": model} if model else {}, ("backend", backend)))
+        kind = str(first)
+    words["backend.type"] = words.pop("type", None) or words.get("backend.type") or kind
+    device = Tpm()
+    apply("tpm", device, words, FAMILIES["tpm"].extra)
+    request.domain.dev.tpms.append(device)
 
 
 def _panic(request: Request, words: Words, text: str) -> None:
@@ -285,7 +282,7 @@ add(
     Family("memballoon", MemBalloon, _memballoon, "model"),
     Family("rng", Rng, _rng, "type", ("type",)),
     Family("watchdog", Watchdog, _watchdog, "model"),
-    Family("tpm", None, _tpm, "path", ("path", "type", "model", "version", "backend.type", "backend.version")),
+    Family("tpm", Tpm, _tpm, "path", ("path", "type")),
     Family("panic", None, _panic, "model", ("model",)),
     Family("redirdev", None, _redirdev, "bus", ("bus", "type")),
 )

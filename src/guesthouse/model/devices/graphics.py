@@ -117,10 +117,17 @@ class VideoModel(Element, tag="model"):
     resolution: Resolution | None = Child(Resolution)
 
 
+class VideoDriver(VirtioOptions, tag="driver"):
+    """``name`` says who plays the card: QEMU, or a process beside it ("vhostuser")."""
+
+    vgaconf: str | None = Attr("vgaconf", Choice("io", "on", "off"))
+    name: str | None = Attr("name", Choice("qemu", "vhostuser"))
+
+
 class Video(Element, tag="video"):
     """A graphics card."""
 
-    driver: VirtioOptions | None = Child(VirtioOptions)
+    driver: VideoDriver | None = Child(VideoDriver)
     model: VideoModel | None = Child(VideoModel)
     alias: Alias | None = Child(Alias)
     address: Address | None = Child(Address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guesthouse.model.bandwidth import Bandwidth
 from guesthouse.model.devices.address import Address, Alias, Boot
+from guesthouse.model.devices.port_forward import PortForward
 from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Mac, OnOff, Raw, UInt
 from guesthouse.model.virtualport import VirtualPort
 
@@ -93,6 +94,7 @@ class InterfaceBackend(Element, tag="backend"):
     type: str | None = Attr("type", Choice("default", "passt"))
     tap: str | None = Attr("tap")
     vhost: str | None = Attr("vhost")
+    log_file: str | None = Attr("logFile")
 
 
 class InterfaceRom(Element, tag="rom"):
@@ -148,6 +150,7 @@ class Interface(Element, tag="interface"):
     bandwidth: Bandwidth | None = Child(Bandwidth)
     port: InterfacePort | None = Child(InterfacePort)
     ips: list[IpAddress] = Children(IpAddress)
+    port_forwards: list[PortForward] = Children(PortForward)
     script: object = Raw("script")
     target: InterfaceTarget | None = Child(InterfaceTarget)
     guest: object = Raw("guest")

@@ -53,8 +53,6 @@ def _check(device: Interface) -> None:
         raise ConfigUnsupported(text, domain=ErrorDomain.QEMU)
     if device.type == "user" and device.bandwidth is not None:
         raise ConfigUnsupported(f"<bandwidth> of interface {device.mac_address} is not supported for type 'user'")
-    if device.backend is not None and device.backend.type == "passt":
-        raise ConfigUnsupported(f"<backend type='passt'> of interface {device.mac_address} is not supported yet")
     backend = device.backend
     if backend is not None and (backend.tap or _TUN, backend.vhost or _VHOST) != (_TUN, _VHOST):
         raise ConfigUnsupported(f"<backend> of interface {device.mac_address} can only be {_TUN} and {_VHOST}")
