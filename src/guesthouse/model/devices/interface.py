@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from guesthouse.model.bandwidth import Bandwidth
 from guesthouse.model.devices.address import Address, Alias, Boot
 from guesthouse.model.devices.port_forward import PortForward
@@ -122,6 +124,12 @@ class FilterRef(Element, tag="filterref"):
 
     filter: str | None = Attr("filter", alias=("filterref",))
     parameters: list[FilterParameter] = Children(FilterParameter)
+
+    @classmethod
+    def _parse(cls, node: Any) -> Self:
+        found = super()._parse(node)
+        found.parameters.sort(key=lambda parameter: parameter.name or "")  # as libvirt writes them
+        return found
 
     @property
     def values(self) -> dict[str, list[str]]:
