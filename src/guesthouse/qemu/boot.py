@@ -37,8 +37,8 @@ def boot_indexes(domain: Domain) -> dict[int, int]:
         return own
     found: dict[int, int] = {}
     for number, boot in enumerate(domain.os.boots, 1):
-        kind = {"hd": "disk", "cdrom": "cdrom", "fd": "floppy"}.get(boot.dev or "")
-        matching: list[Disk | Interface] = [d for d in domain.dev.disks if d.device == kind]
+        kinds = {"hd": ("disk", "lun"), "cdrom": ("cdrom",), "fd": ("floppy",)}.get(boot.dev or "", ())
+        matching: list[Disk | Interface] = [d for d in domain.dev.disks if d.device in kinds]
         if boot.dev == "network":
             matching = [*domain.dev.interfaces]
         for device in matching[:1]:

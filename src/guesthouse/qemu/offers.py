@@ -108,7 +108,7 @@ def domain(
             gic=_no(),
             vmcoreinfo=_no(),
             genid=_no(),
-            backing_store_input=_no(),
+            backing_store_input=Offer(supported=True),
             backup=_no(),
             sev=_no(),
             sgx=_no(),

@@ -139,7 +139,9 @@ def test_more_devices_than_slots_get_a_bridge() -> None:
 
 def test_switch_ports_have_an_end() -> None:
     ports = "<controller type='pci' model='pcie-switch-downstream-port'/>"
-    with pytest.raises(GuesthouseError, match="a PCI slot is needed to connect a PCI controller model='pcie-switch-downstream-port'"):
+    with pytest.raises(
+        GuesthouseError, match="a PCI slot is needed to connect a PCI controller model='pcie-switch-downstream-port'"
+    ):
         domains.define(small(ports).replace("machine='pc'", "machine='q35'"))
 
 
