@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import platform
@@ -68,9 +69,19 @@ _VOLUME = """
 """
 
 
-def run(*, keep: bool = False) -> int:
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The options of "guest demo"."""
+    parser.description = (
+        "Start a daemon of its own on a temporary folder and in a network namespace of its own, run a small Linux guest on"
+        " it, and take everything down again. The host's guests and networks are not touched."
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder, with its logs, for a look")
+
+
+def run(options: argparse.Namespace) -> int:
     """Show the whole life of a guest; 0 where all of it went well. Leaves nothing behind (but the folder, if ``keep``),
     also when it fails or is interrupted; a kernel that had to be fetched stays in the cache."""
+    keep: bool = options.keep
     begun = time.monotonic()
     if platform.machine() != "x86_64":
         raise OperationFailed("the demonstration's guest is made for x86_64 hosts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -13,10 +14,17 @@ _COLOURS = {checks.OK: "32", checks.WARN: "33", checks.FAIL: "1;31"}
 _SHOWN = {checks.OK: "ok", checks.WARN: "warn", checks.FAIL: "FAIL"}
 
 
-def run(*, as_json: bool = False) -> int:
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The options of "guest doctor"."""
+    parser.description = "Look at all that guests need on this host, and change nothing."
+    parser.epilog = "The exit code is 1 where something fails that guests need, else 0."
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON document")
+
+
+def run(options: argparse.Namespace) -> int:
     """Print the findings; 1 where one says that guests cannot run, else 0."""
     host = checks.Host.here()
-    if as_json:
+    if options.json:
         found = list(checks.findings(host))
         usable = all(finding.mark != checks.FAIL for finding in found)
         print(json.dumps({"usable": usable, "findings": [asdict(finding) for finding in found]}, indent=2))

@@ -1,32 +1,31 @@
-"""The program: its commands and their options."""
+"""The program: its commands, each a module that declares its options and runs."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
+from typing import Any
 
 from guesthouse import __version__
 from guesthouse.errors import GuesthouseError
+
+#: Command -> (module of this package, what help says of it). A module has ``declare(parser)`` and ``run(options)``.
+COMMANDS = {
+    "image": ("images", "images of installed systems: fetch, keep, remove"),
+    "doctor": ("doctor", "say what works on this host, what does not, and what mends it"),
+    "host": ("host", "change this host's network safely: bridges for guests"),
+    "demo": ("demo", "run a small real guest: daemon, network, console; all taken down after"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run guest with ``argv`` (default: the arguments of this process); returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    options = _parser(whole=words[:1] != ["doctor"]).parse_args(words)
+    options = parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     try:
-        if options.command == "doctor":
-            from guesthouse.cli.guest import doctor
-
-            code = doctor.run(as_json=options.json)
-        elif options.command == "host":
-            from guesthouse.cli.guest import host_bridge
-
-            code = host_bridge.run(options)
-        else:
-            from guesthouse.cli.guest import demo
-
-            code = demo.run(keep=options.keep)
+        code = int(_module(options.command).run(options))
         sys.stdout.flush()
         return code
     except GuesthouseError as error:
@@ -39,28 +38,17 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _parser(*, whole: bool = True) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="guest", description="Guests on this host: see whether they can run.")
-    parser.add_argument("--version", action="version", version=f"guest {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    doctor = commands.add_parser(
-        "doctor",
-        help="say what works on this host, what does not, and what mends it",
-        description="Look at all that guests need on this host, and change nothing.",
-        epilog="The exit code is 1 where something fails that guests need, else 0.",
-    )
-    doctor.add_argument("--json", action="store_true", help="print the findings as one JSON document")
-    demo = commands.add_parser(
-        "demo",
-        help="run a small real guest: daemon, network, console; all taken down after",
-        description="Start a daemon of its own on a temporary folder and in a network namespace of its own, run a small"
-        " Linux guest on it, and take everything down again. The host's guests and networks are not touched.",
-    )
-    demo.add_argument("--keep", action="store_true", help="keep the temporary folder, with its logs, for a look")
-    host = commands.add_parser("host", help="change this host's network safely: bridges for guests")
-    if whole:
-        from guesthouse.cli.guest import host_bridge
+def _module(command: str) -> Any:
+    return importlib.import_module(f"guesthouse.cli.guest.{COMMANDS[command][0]}")
 
-        parts = host.add_subparsers(dest="part", metavar="PART", required=True)
-        host_bridge.declare(parts.add_parser("bridge", help="bridges over network cards"))
-    return parser
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser; only ``command``'s module is imported for its options, or all where it is None."""
+    whole = argparse.ArgumentParser(prog="guest", description="Guests on this host, from images to running machines.")
+    whole.add_argument("--version", action="version", version=f"guest {__version__}")
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, text) in COMMANDS.items():
+        each = commands.add_parser(name, help=text)
+        if command in (None, name):
+            _module(name).declare(each)
+    return whole

@@ -1,0 +1,18 @@
+"""guest host: this host itself."""
+
+from __future__ import annotations
+
+import argparse
+
+from guesthouse.cli.guest import host_bridge
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The commands below "guest host"."""
+    parts = parser.add_subparsers(dest="part", metavar="PART", required=True)
+    host_bridge.declare(parts.add_parser("bridge", help="bridges over network cards"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one of the commands; returns the exit code."""
+    return host_bridge.run(options)

@@ -1,0 +1,47 @@
+"""How far something is, on one line of the terminal that is written anew; nothing where the output is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from guesthouse.units import pretty_size
+
+_WIDTH = 28
+_EVERY_S = 0.1
+
+
+class Bar:
+    """A progress bar. Call it with what is done and the whole (None: unknown) in bytes; :meth:`end` leaves the line."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._begin = self._last = 0.0
+        self._from = 0
+        self._shown = sys.stderr.isatty()
+
+    def __call__(self, done: int, whole: int | None) -> None:
+        if not self._shown:
+            return
+        now = time.monotonic()
+        if not self._begin:
+            self._begin, self._from = now, done
+        if now - self._last < _EVERY_S and done != whole:
+            return
+        self._last = now
+        speed = (done - self._from) / max(now - self._begin, 0.001)
+        text = f"{_size(done)} at {_size(speed)}/s"
+        if whole:
+            full = _WIDTH * done // whole
+            left = f", {(whole - done) / speed:.0f} s left" if speed and done < whole else ""
+            text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {100 * done // whole:3}% of {_size(whole)} at {_size(speed)}/s{left}"
+        print(f"\r{self._what}: {text}\033[K", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._shown and self._begin:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _size(count: float) -> str:
+    value, unit = pretty_size(int(count))
+    return f"{value:.3g} {unit}"
