@@ -30,7 +30,7 @@ WANTED = Answers(
     layout="lvm",
     packages=["vim", "curl"],
     proxy="http://proxy:3128",
-    late=["echo 'it is done' >/root/done"],
+    late=["echo 'it is done' >/etc/done"],
 )
 ROOT = Answers(root_password="r00t", locale="de_DE", mirror="http://192.0.2.7/debian")
 SYSTEMS = ("debian11", "ubuntu18.04", "ubuntu22.04", "fedora37", "rhel9.1", "centos6.10", "almalinux9", "rocky9")
@@ -95,7 +95,7 @@ def test_kickstart(answers: Answers, name: str, version: str) -> None:
     if answers is WANTED:
         assert handler.user.userList[0].name == "alice" and handler.sshkey.sshUserList[0].key == KEY
         assert {"vim", "curl", "openssh-server"} <= set(handler.packages.packageList)
-        assert handler.scripts[0].script == "echo 'it is done' >/root/done\n"
+        assert handler.scripts[0].script == "echo 'it is done' >/etc/done\n"
 
 
 def test_ubuntu() -> None:
