@@ -49,7 +49,7 @@ def test_addresses_of_qemus_own_network() -> None:
         ("<vlan><tag id='4'/></vlan>", "bridge", "vlan tag not supported for this connection type"),
         ("<virtualport type='openvswitch'/>", "bridge", "<virtualport> of interface 52:54:00:00:00:01"),
         ("<script path='/x'/>", "bridge", "<script> of interface"),
-        ("<filterref filter='clean-traffic'/>", "user", "filterref is not supported for network interfaces of type user"),
+        ("<filterref filter='clean-traffic'/>", "user", "not supported for network interfaces of type user"),
         ("<guest dev='eth9'/>", "bridge", "<guest> of interface"),
         ("<coalesce><rx><frames max='3'/></rx></coalesce>", "bridge", "<coalesce> of interface"),
         ("<teaming type='persistent'/>", "bridge", "<teaming> of interface"),
