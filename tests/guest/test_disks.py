@@ -93,6 +93,12 @@ def servers(daemon: Guesthoused, folder: Path) -> Iterator[None]:
     nbd.wait(10)
 
 
+def _secrets(daemon: Guesthoused, name: str) -> set[str]:
+    """Secrets that QEMU knows."""
+    objects = monitor(daemon, name, "qom-list", path="/objects")
+    return {entry["name"] for entry in objects if entry["type"] == "child<secret>"}
+
+
 def _make_images(folder: Path) -> None:
     below = ""
     for name in ("base.img", "one.qcow2", "two.qcow2", "top.qcow2"):
@@ -153,6 +159,20 @@ def test_disks_of_many_kinds(daemon: Guesthoused, folder: Path, servers: None) -
 
     owners = {name: (folder / name).stat().st_uid for name in ("top.qcow2", "two.qcow2", "one.qcow2", "base.img")}
     assert 0 not in owners.values(), owners
+    # one that comes later has a secret too, which QEMU knows only while it opens the disk
+    late = (
+        "<disk type='network' device='disk'><driver type='raw'/><source protocol='http' name='/web.iso'>"
+        f"<host name='127.0.0.1' port='8099'/><cookies><cookie name='late'>{COOKIE}</cookie></cookies></source>"
+        "<target dev='sdx' bus='usb'/><readonly/></disk>"
+    )
+    (folder / "late.xml").write_text(late)
+    known = _secrets(daemon, "many")
+    came = daemon.run("attach-device", "many", str(folder / "late.xml"))
+    assert came.returncode == 0, came.stderr
+    assert f"late={COOKIE}" in (folder / "cookies").read_text()
+    assert known and _secrets(daemon, "many") == known
+    assert COOKIE.encode() not in told(daemon, "many")
+
     # what is written to the transient disk is not there afterwards, whoever ends the guest
     write = 'qemu-io -d /machine/peripheral/virtio-disk4/virtio-backend "write -P 0xab 0 64k"'
     assert monitor(daemon, "many", "human-monitor-command", **{"command-line": write}) == ""

@@ -141,7 +141,8 @@ class DevicePlug:
                 await self._runner.wire(guest, alone, wiring, closing, undo, channels)
                 self._write(guest, places)
                 step("attach-wired")
-                await hotplug.plug(machine, parts_of(live, device, wiring))
+                async with self._runner.secrets_told(machine, device.element):
+                    await hotplug.plug(machine, parts_of(live, device, wiring))
                 step("attach-plugged")
                 await _act(machine, parts_of(live, device, wiring))
             await self._runner.learn_characters(alone, machine)

@@ -123,7 +123,8 @@ class DeviceUpdate:
                     images.apply(label)
                 wiring = command.Wiring(-1)
                 await self._runner.wire(guest, alone, wiring, closing, undo, self._runner.channels(machine))
-                await _swap(machine, drive, before, parts_of(live, drive, wiring), force=force)
+                async with self._runner.secrets_told(machine, changed):
+                    await _swap(machine, drive, before, parts_of(live, drive, wiring), force=force)
                 step("media-changed")
             undo.pop_all()
         self._give_back(guest, old)

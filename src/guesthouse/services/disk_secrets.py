@@ -6,12 +6,16 @@ secret is on a command line, in a log or below a folder, and none stays behind.
 
 from __future__ import annotations
 
+import base64
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.devices import block
+from guesthouse.qemu.machine import Machine
+from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.process import User
 from guesthouse.services.secrets import Secrets
 
@@ -55,3 +59,22 @@ def values(disk: Disk, secrets: Secrets) -> dict[str, bytes]:
             value = secrets.value_for(wish.usage_type, uuid=wish.uuid, usage_id=wish.usage)
         found[wish.id] = value
     return found
+
+
+@asynccontextmanager
+async def told(machine: Machine, element: object, secrets: Secrets) -> AsyncIterator[None]:
+    """Have a running QEMU know the secrets of a disk that it is about to get (of another device there are none), while
+    the body runs: it needs them to open the images. Raises NoSecret, InvalidSecret, MonitorError."""
+    found = values(element, secrets) if isinstance(element, Disk) else {}
+    known = []
+    try:
+        for name, value in found.items():
+            data = base64.b64encode(value).decode()
+            arguments = {"qom-type": "secret", "id": name, "data": data, "format": "base64"}
+            await machine.execute("object-add", arguments)
+            known.append(name)
+        yield
+    finally:
+        for name in known:
+            with suppress(MonitorError):
+                await machine.execute("object-del", {"id": name})

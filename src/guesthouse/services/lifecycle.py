@@ -18,7 +18,7 @@ import os
 import shutil
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from guesthouse.services import disk_volumes
 from guesthouse.services.companions import Companions
 from guesthouse.services.context import Context
 from guesthouse.services.disk_files import DiskFiles
-from guesthouse.services.disk_secrets import SecretFiles
+from guesthouse.services.disk_secrets import SecretFiles, told
 from guesthouse.services.faults import step
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
@@ -261,6 +261,10 @@ class Runner:
         labels = self._plan_files(guest, alone)
         self._complete(alone, self.channels(guest.machine))
         return labels, places
+
+    def secrets_told(self, machine: Machine, element: object) -> AbstractAsyncContextManager[None]:
+        """See :func:`disk_secrets.told`."""
+        return told(machine, element, self._secrets)
 
     async def unwire(self, alone: Domain) -> None:
         """Take back what :meth:`wire` made for devices that are gone."""
