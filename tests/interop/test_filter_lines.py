@@ -131,6 +131,20 @@ def test_a_guests_card_has_its_filter(guesthoused: Guesthoused, tmp_path: Path) 
         assert "<name>filtered</name>" in shown and IP in shown and "52:54:00:00:00:0a" in shown
         assert f'"{tap}" : jump' in rules() and "ip saddr 10.0.0.5 return" in rules()
         assert IP in say("dumpxml", "filtered")
+        # another address for a card that is plugged in; what cannot be leaves it as it is
+        for name, address, fails in (
+            ("mine", "10.0.0.6", False),
+            ("nobody", "10.0.0.7", True),
+            ("mine", "10.0.0.5", False),
+        ):
+            card = GUEST.partition("<devices>")[2].partition("</devices>")[0]
+            card = card.format(name, IP.replace("10.0.0.5", address))
+            lines.write(tmp_path, {"card.xml": card})
+            said = say("update-device", "filtered", f"{tmp_path}/card.xml", "--live", fails=fails)
+            assert not fails or "referenced filter 'nobody' is missing" in said
+            kept = "10.0.0.6" if fails else address
+            assert rules().count(" return") == 2 and f"ip saddr {kept} return" in rules()
+            assert f"value='{kept}'" in say("dumpxml", "filtered")
         # what runs keeps its filter: nobody takes it away, and what cannot be is not taken
         (uuid,) = _UUID.findall(say("nwfilter-dumpxml", "mine"))
         lines.write(

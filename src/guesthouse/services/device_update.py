@@ -218,11 +218,28 @@ class DeviceUpdate:
         changed.bandwidth = new.bandwidth and new.bandwidth.copy()
         changed.port = new.port and new.port.copy()
         changed.filterref = new.filterref and new.filterref.copy()
-        if changed.filterref != old.filterref:
-            raise _unsupported("changing the filter of a card while its guest runs is not supported yet")
+        filters = changed.filterref != old.filterref
+        if filters and changed.filterref is not None and new.type not in tapped:
+            raise _unsupported(f"filterref is not supported for network interfaces of type {new.type}")
         if changed.port != old.port and not moves:
             raise _unsupported("changing the isolation of a card while its guest runs is not supported yet")
-        if moves:
+        if filters:
+            await self._networks.refilter(changed, guest.ref)
+        try:
+            await self._rewire(guest, machine, found, changed, new if moves else None)
+        except BaseException:
+            if filters:
+                await self._networks.refilter(old, guest.ref)
+            raise
+        device_match.replace(live, found, changed)
+
+    async def _rewire(
+        self, guest: Guest, machine: Machine, found: Device, changed: Interface, new: Interface | None
+    ) -> None:
+        """Give a card the limits and the link of ``changed``, and the place of ``new``, if it moves. On failure it has
+        what it had."""
+        old, moves = found.element, new is not None
+        if new is not None:
             changed.source = new.source and new.source.copy()
             if changed.source is not None:
                 changed.source.portid = None

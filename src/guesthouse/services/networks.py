@@ -506,6 +506,12 @@ class Networks:
             entry.running.ports[port.uuid or ""] = Port(port, tap)
             self.runtime.save(entry.running)
 
+    async def refilter(self, iface: Interface, owner: DomainRef) -> None:
+        """Give a guest's plugged interface the filter that ``iface`` names, or none. On failure it has what it had."""
+        tap = iface.target.dev if iface.target else None
+        if self.filters is not None and tap:
+            await self.filters.change(iface, owner, tap)
+
     async def _sweep(self) -> None:
         """Once, before the first tap: a new one must not get the limit that a killed daemon left for its name."""
         if self._unswept:
