@@ -255,7 +255,6 @@ class DeviceUpdate:
                 if moves:
                     await self._networks.replug(changed, old, guest.ref)
                 raise
-        device_match.replace(live, found, changed)
 
     # -- screens
 
