@@ -41,9 +41,12 @@ def swtpm(alias: str, backend: TpmBackend, state: Path, socket: Path, log: int, 
     return Helper("swtpm", alias, argv, [log, *keys], socket)
 
 
-def swtpm_setup(backend: TpmBackend, config: Path, state: Path, vmid: str, user: str, key: int | None) -> list[str]:
+def swtpm_setup(
+    backend: TpmBackend, config: Path, state: Path, vmid: str, user: str | None, key: int | None
+) -> list[str]:
     """Makes a TPM: its endorsement key, and the certificates of a maker."""
-    argv = ["swtpm_setup", "--runas", user, "--config", str(config), "--tpm-state", str(state), "--vmid", vmid]
+    argv = ["swtpm_setup", *(["--runas", user] if user else [])]
+    argv += ["--config", str(config), "--tpm-state", str(state), "--vmid", vmid]
     argv += ["--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--not-overwrite"]
     return argv + _banks(backend) + _setup_options(backend, key)
 

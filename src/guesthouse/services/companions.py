@@ -220,7 +220,9 @@ class Companions:
             fresh.mkdir(mode=0o700, parents=True)
             state.parent.chmod(0o711)
             config = self._maker()
-            vmid, user = f"{live.name}:{live.uuid}", pwd.getpwuid(os.geteuid()).pw_name
+            # as root it would change to a user of its own
+            user = pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None
+            vmid = f"{live.name}:{live.uuid}"
             with _passing(phrase) as key:
                 argv = helpers.swtpm_setup(backend, config, fresh, vmid, user, key)
                 await asyncio.to_thread(self._run, argv, key, log, User(), folder)

@@ -58,6 +58,6 @@ def require_shared_memory(domain: Domain, what: str) -> None:
     backing = domain.memory_backing
     access = getattr(getattr(backing, "access", None), "mode", None)
     cells = getattr(domain.cpu.numa, "cells", []) if domain.cpu is not None and domain.cpu.numa is not None else []
-    modes = [cell.mem_access or access for cell in cells] or [access]
+    modes = [getattr(cell, "access", None) or access for cell in cells] or [access]
     if any(mode != "shared" for mode in modes):
         raise ConfigUnsupported(f"'{what}' requires shared memory")
