@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, bandwidth, companions, disk_rules
+from guesthouse.model import addresses, bandwidth, companions, controller_rules, disk_rules
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
@@ -379,6 +379,7 @@ def _inputs(domain: Domain) -> None:
 def _controllers(domain: Domain) -> None:
     """Number those that have no index, and add those that the machine and the devices need."""
     dev = domain.dev
+    controller_rules.check(domain)
     dev.controllers[:] = in_order(dev.controllers)
     for controller in dev.controllers:
         if controller.model in _UHCI_FIRST_PORT and controller.master is None:

@@ -166,6 +166,49 @@ REFUSED = [
     (disk(target=SCSI, more="<address type='drive' bus='1'/>"), _INTERNAL + "SCSI controller only supports 1 bus"),
     (disk(target="dev='hdz' bus='ide'"), _INTERNAL + "Only 1 IDE controller is supported"),
     (disk(more="<address type='drive'/>"), "virtio disk cannot have an address of type 'drive'"),
+    ("<controller type='scsi' model='foo'/>", _UNSUPPORTED + "Unknown model type 'foo'"),
+    ("<controller type='virtio-serial' model='virtio-scsi'/>", _UNSUPPORTED + "Unknown model type 'virtio-scsi'"),
+    ("<controller type='scsi' model='buslogic'/>", _UNSUPPORTED + "Unsupported controller model: buslogic"),
+    ("<controller type='scsi' model='ncr53c90'/>", "ncr53c90 SCSI controller is not a built-in for this machine"),
+    (
+        "<controller type='scsi' model='lsilogic'><driver queues='2'/></controller>",
+        _UNSUPPORTED + "'queues' is only supported by virtio-scsi controller",
+    ),
+    (
+        "<controller type='scsi' model='lsilogic'><driver iothread='1'/></controller>",
+        _XML + "'iothread' attribute only supported for virtio scsi controllers",
+    ),
+    (
+        "<controller type='scsi' model='virtio-scsi'><driver iothread='7'/></controller>",
+        _UNSUPPORTED + "controller iothread '7' not defined in iothreadid",
+    ),
+    (
+        "<controller type='usb' model='qusb1'/>",
+        _UNSUPPORTED + "USB controller model type 'qusb1' or 'qusb2' is not supported in qemu",
+    ),
+    (
+        "<controller type='usb' model='nec-xhci' ports='99'/>",
+        _UNSUPPORTED + "'nec-xhci' controller only supports up to '15' ports",
+    ),
+    (
+        "<controller type='pci' index='1' model='pci-root'/>",
+        _XML + "pci-root and pcie-root controllers should have index 0",
+    ),
+    (
+        "<controller type='pci' index='0' model='pcie-root'/>",
+        _XML + "The PCI controller with index='0' must be model='pci-root' for this machine type, but"
+        " model='pcie-root' was found instead",
+    ),
+    (
+        "<controller type='pci' index='1' model='pci-bridge'><target chassisNr='300'/></controller>",
+        _UNSUPPORTED + "PCI controller chassisNr '300' out of range - must be 1-255",
+    ),
+    (
+        "<controller type='pci' index='1' model='pci-expander-bus'><target busNr='300'/></controller>",
+        _UNSUPPORTED + "PCI controller busNr '300' out of range - must be 1-254",
+    ),
+    ("<controller type='ide' index='1'/>", "Only a single IDE controller is supported for this machine type"),
+    ("<controller type='scsi' index='0'/>" * 2, _XML + "Multiple 'scsi' controllers with index '0'"),
     (
         disk(target=SCSI, more="<address type='pci' bus='0' slot='9'/>"),
         _UNSUPPORTED + "Invalid address type 'pci' for the disk 'sda' with the bus type 'scsi'",
