@@ -6,8 +6,6 @@ the next daemon adopts them all.
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,33 +18,10 @@ from guesthouse.model.domain import Domain
 from support import domains, namespaces
 from support.golden_guests import GIVEN, REFUSED, block_device, open_folder, prepared
 from support.guesthoused import Guesthoused
+from support.qmp import Qmp
 
 _PAUSED = 1  # VIR_DOMAIN_START_PAUSED
 _KEEP_NVRAM = 8  # VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-
-
-class Qmp:
-    """A monitor, asked without the daemon."""
-
-    def __init__(self, path: Path) -> None:
-        self._sock = socket.socket(socket.AF_UNIX)
-        self._sock.settimeout(20)
-        self._sock.connect(str(path))
-        self._file = self._sock.makefile("rw")
-        self._file.readline()
-        self.ask("qmp_capabilities")
-
-    def ask(self, command: str, **arguments: Any) -> Any:
-        self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._file.flush()
-        while True:
-            answer = json.loads(self._file.readline())
-            if "return" in answer or "error" in answer:
-                return answer.get("return")
-
-    def close(self) -> None:
-        self._file.close()
-        self._sock.close()
 
 
 @dataclass

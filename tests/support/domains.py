@@ -12,6 +12,7 @@ from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.devices.disk import DiskDriver, DiskSource
 from guesthouse.model.devices.disk_source import SourceHost
 from guesthouse.model.domain import Domain
+from guesthouse.qemu import firmware, memory
 from guesthouse.qemu.command import Wiring
 from guesthouse.qemu.devices import block
 
@@ -40,7 +41,9 @@ class AnyMachine(dict[str, str]):
         return key
 
 
-REFERENCE_HOST = GuestDefaults(emulators={"x86_64": "/usr/bin/qemu-system-x86_64"}, machines=AnyMachine())
+REFERENCE_HOST = GuestDefaults(
+    emulators={"x86_64": "/usr/bin/qemu-system-x86_64", "i686": "/usr/bin/qemu-system-i386"}, machines=AnyMachine()
+)
 
 
 def names() -> list[str]:
@@ -65,6 +68,7 @@ def live(domain: Domain) -> Domain:
     """A document as it is when QEMU is started with it: what the daemon decides is decided, in the simplest way."""
     domain = domain.copy()
     domain.id = 1
+    firmware.choose(domain, Path("/var/lib/libvirt/qemu/nvram"), [DATA / "qemu" / "firmware"])
     addresses.assign_aliases(domain)
     place_volumes(domain)
     block.number(domain)
@@ -105,6 +109,8 @@ def place_volumes(domain: Domain) -> None:
 def wiring(domain: Domain) -> Wiring:
     """What the host would have prepared for a live document, with made-up descriptors."""
     wired = Wiring(1729)
+    pages = {2048: "/dev/hugepages2M", 1048576: "/dev/hugepages1G"}
+    wired.memory = memory.Places(f"/var/lib/libvirt/qemu/ram/-1-{(domain.name or '')[:20]}", pages, 2048)
     for nic in domain.dev.interfaces:
         if nic.type in ("network", "bridge", "ethernet", "direct"):
             assert nic.alias is not None and nic.alias.name is not None

@@ -16,14 +16,11 @@ _PLACES = ("/var/lib/libvirt/images/", "/var/lib/libvirt/boot/", "/var/lib/libvi
 #: Golden domains that are refused, each in words that name what.
 REFUSED = {
     "characters-more": "not supported yet|Cannot access",
-    "clock-timezone": "clock offset 'timezone'",
-    "cpu-cells": "NUMA cells",
     "disks-more": "not supported yet|Cannot access|Storage pool not found",
     "disks-network": "Cannot access|cannot access|not supported yet|Secret not found",  # nobody serves them here
-    "features": "feature <hap>",
     "features-windows": "kernel doesn't allow setting HyperV",  # nothing but KVM does
     "interfaces-more": "not supported|make the bridge first",
-    "os-uefi": "UEFI firmware",
+    "os-uefi": "Cannot access storage file '/var/lib/libvirt/acpi/slic.dat'",
     "screens-spice-options": "not supported yet",
     "tuned": "<blkiotune>",
 }

@@ -12,9 +12,11 @@ from guesthouse.errors import ConfigUnsupported, InternalError
 from guesthouse.model import pci
 from guesthouse.model.devices.address import Address, Alias
 from guesthouse.model.devices.disk import Disk
+from guesthouse.model.devices.platform import Memory
 from guesthouse.model.devices.simple import Controller
 from guesthouse.model.domain import Domain
 
+_MODULES = {"virtio-pmem": "virtiopmem", "virtio-mem": "virtiomem", "sgx-epc": "epc", "dimm": "dimm", "nvdimm": "nvdimm"}
 _USB_PORTS = {"ich9-ehci1": 6, "qemu-xhci": 4, "nec-xhci": 4, "ehci": 6}
 
 
@@ -119,6 +121,8 @@ def assign_aliases(domain: Domain) -> None:
         (dev.filesystems, "fs"),
         (dev.tpms, "tpm"),
         (dev.vsocks, "vsock"),
+        (dev.iommus, "iommu"),
+        (dev.panics, "panic"),
         (dev.serials, "serial"),
         (dev.parallels, "parallel"),
         (dev.channels, "channel"),
@@ -132,6 +136,8 @@ def assign_aliases(domain: Domain) -> None:
     for devices, prefix in plain:
         for index, device in enumerate(devices):
             give(device, f"{prefix}{index}")
+    for module in dev.memories:
+        give(module, _module_alias(domain, module))
     for index, console in enumerate(dev.consoles):
         twin = index == 0 and console.target is not None and console.target.type == "serial" and dev.serials
         give(console, "serial0" if twin else f"console{index}")
@@ -153,6 +159,15 @@ def _disk_alias(domain: Domain, disk: Disk) -> str:
     if disk.bus == "scsi" and not narrow:
         return f"scsi{address.controller}-{address.bus}-{address.target}-{address.unit}"
     return f"{disk.bus}{address.controller}-{address.bus}-{address.unit}"
+
+
+def _module_alias(domain: Domain, module: Memory) -> str:
+    """DIMMs by their slots, the others counted by model."""
+    if module.address is not None and module.address.type == "dimm":
+        return f"{module.model}{module.address.slot or 0}"
+    same = [other for other in domain.dev.memories if other.model == module.model]
+    number = next(i for i, other in enumerate(same) if other is module)
+    return f"{_MODULES[module.model or '']}{number}"
 
 
 def _controller_alias(domain: Domain, controller: Controller) -> str:

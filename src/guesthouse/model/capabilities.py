@@ -304,10 +304,23 @@ class Vcpu(Element, tag="vcpu"):
     max: int | None = Attr("max", UInt)
 
 
+class LoaderOffer(Offer, tag="loader"):
+    """``paths`` are the firmware images that are found by themselves."""
+
+    paths: list[Value] = Children(Value)
+
+    def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
+        """libvirt has the images first."""
+        body: list[str] = []
+        super()._write(body, indent, tag, secrets)
+        values = [line for line in body if line.startswith(f"{indent}  <value>")]
+        out += [body[0], *values, *(line for line in body[1:] if line not in values)]
+
+
 class OsOffer(Element, tag="os"):
     supported: bool | None = Attr("supported", Bool)
     enums: list[Enum] = Children(Enum)
-    loader: Offer | None = Child(Offer, "loader")
+    loader: LoaderOffer | None = Child(LoaderOffer)
 
 
 class ModelOffer(Element, tag="model"):

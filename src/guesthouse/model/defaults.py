@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, bandwidth, companions, controller_rules, disk_rules
+from guesthouse.model import addresses, board, bandwidth, companions, controller_rules, disk_rules
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
@@ -54,13 +54,21 @@ class GuestDefaults:
     default_machine: str = "pc"
     default_cpu: str = "qemu64"
     host_arch: str = "x86_64"
+    #: Where the variables of guests' firmware are kept.
+    nvram_folder: str = "/var/lib/libvirt/qemu/nvram"
 
 
 def prepare(domain: Domain, host: GuestDefaults) -> None:
     """Complete a document from outside, and check what only the whole shows. Raises the errors that libvirtd gives."""
     _identity(domain)
     _machine(domain, host)
+    board.memory(domain)
     _basics(domain)
+    board.threads(domain)
+    board.firmware(domain, host.nvram_folder)
+    board.features(domain)
+    board.clock(domain)
+    board.sysinfo(domain)
     _cpu(domain, host)
     if domain.features is not None and domain.features.hyperv is not None:
         domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
@@ -82,8 +90,10 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     _controllers(domain)
     if dev.memballoon is None:
         dev.memballoon = MemBalloon(model="virtio")
+    board.devices(domain)
     _unique(domain)
     addresses.assign_addresses(domain)
+    board.modules(domain)
 
 
 def _identity(domain: Domain) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from guesthouse.model.devices.chardev import Channel, Console, Parallel, Serial
-from guesthouse.model.devices.disk import Disk
+from guesthouse.model.devices.disk import Disk, DiskSource
 from guesthouse.model.devices.filesystem import Filesystem
 from guesthouse.model.devices.graphics import Graphics, Video
 from guesthouse.model.devices.interface import Interface
+from guesthouse.model.devices.platform import Iommu, Memory, Panic
 from guesthouse.model.devices.simple import Audio, Controller, Hub, Input, MemBalloon, Other, Rng, Sound, Watchdog
 from guesthouse.model.devices.tpm import Tpm
 from guesthouse.model.devices.vsock import Vsock
@@ -27,6 +30,12 @@ from guesthouse.model.fields import (
     UInt,
     Uuid,
 )
+from guesthouse.model.launch_security import LaunchSecurity
+from guesthouse.model.memory import MaxMemory, MemoryBacking, Numatune
+from guesthouse.model.numa import Cell, Numa
+from guesthouse.model.qemu_namespace import QemuNamespace
+from guesthouse.model.sysinfo import SysInfo
+from guesthouse.model.threads import DefaultIoThread, IoThreadIds, Vcpus
 
 ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset")
 #: Families of devices that are kept but not yet given to QEMU, by tag, in libvirt's order of output.
@@ -69,12 +78,24 @@ class Loader(Element, tag="loader"):
     readonly: bool | None = Attr("readonly", Bool, alias=("loader_ro",))
     secure: bool | None = Attr("secure", Bool, alias=("loader_secure",))
     type: str | None = Attr("type", Choice("rom", "pflash"), alias=("loader_type",))
+    stateless: bool | None = Attr("stateless", Bool)
     path: str | None = Content()
 
 
 class Nvram(Element, tag="nvram"):
+    """Where the firmware's variables are kept: a file, or the disk source of <source> (``type`` says which kind)."""
+
     template: str | None = Attr("template", alias=("nvram_template",))
+    type: str | None = Attr("type", Choice("file", "block", "network"))
+    source: DiskSource | None = Child(DiskSource)
     path: str | None = Content()
+
+    @property
+    def file(self) -> str | None:
+        """The path on this host, None where there is none."""
+        if self.source is None:
+            return (self.path or "").strip() or None
+        return self.source.file or self.source.dev
 
 
 class Smbios(Element, tag="smbios"):
@@ -91,6 +112,19 @@ class Firmware(Element, tag="firmware"):
 
     features: list[FirmwareFeature] = Children(FirmwareFeature)
 
+    def wish(self, name: str) -> bool | None:
+        """Whether it must or must not have a feature; None where either will do."""
+        return next((feature.enabled for feature in self.features if feature.name == name), None)
+
+
+class AcpiTable(Element, tag="table"):
+    type: str | None = Attr("type", Choice("slic"), required=True)
+    path: str | None = Content()
+
+
+class Acpi(Element, tag="acpi"):
+    tables: list[AcpiTable] = Children(AcpiTable)
+
 
 class Os(Element, tag="os"):
     """How the guest boots."""
@@ -104,7 +138,7 @@ class Os(Element, tag="os"):
     initrd: str | None = Text("initrd", alias=("initrd",))
     cmdline: str | None = Text("cmdline", alias=("kernel_args", "extra_args"))
     dtb: str | None = Text("dtb")
-    acpi: object = Raw("acpi")
+    acpi: Acpi | None = Child(Acpi)
     boots: list[BootDevice] = Children(BootDevice)
     bootmenu: BootMenu | None = Child(BootMenu)
     bios: Bios | None = Child(Bios)
@@ -138,7 +172,7 @@ class VendorId(State):
     value: str | None = Attr("value")
 
 
-class Hyperv(Element, tag="hyperv"):
+class Hyperv(Element, tag="hyperv", paired=True):
     """Enlightenments: what Windows finds on Hyper-V."""
 
     mode: str | None = Attr("mode", Choice("custom", "passthrough"))
@@ -161,12 +195,18 @@ class Hyperv(Element, tag="hyperv"):
     xmm_input: State | None = Child(State, "xmm_input")
 
 
+class DirtyRing(State):
+    size: int | None = Attr("size", UInt)
+
+
 class KvmFeatures(Element, tag="kvm"):
     """What KVM shows of itself."""
 
     hidden: State | None = Child(State, "hidden")
     hint_dedicated: State | None = Child(State, "hint-dedicated")
     poll_control: State | None = Child(State, "poll-control")
+    pv_ipi: State | None = Child(State, "pv-ipi")
+    dirty_ring: DirtyRing | None = Child(DirtyRing, "dirty-ring")
 
 
 class Gic(Element, tag="gic"):
@@ -177,13 +217,39 @@ class Ioapic(Element, tag="ioapic"):
     driver: str | None = Attr("driver", Choice("kvm", "qemu"))
 
 
+class Tseg(Element, tag="tseg"):
+    """Memory for system management mode; ``unit`` says in what."""
+
+    unit: str | None = Attr("unit")
+    value: int | None = Content(UInt)
+
+
+class Smm(State):
+    tseg: Tseg | None = Child(Tseg)
+
+
+class Msrs(Element, tag="msrs"):
+    unknown: str | None = Attr("unknown", Choice("ignore", "fault"), required=True)
+
+
+class TbCache(Element, tag="tb-cache"):
+    unit: str | None = Attr("unit")
+    value: int | None = Content(UInt)
+
+
+class Tcg(Element, tag="tcg"):
+    """How much memory translated code may take."""
+
+    tb_cache: TbCache | None = Child(TbCache)
+
+
 class Features(Element, tag="features"):
     """What the platform has."""
 
     acpi: bool = Flag("acpi")
     apic: Apic | None = Child(Apic)
     pae: bool = Flag("pae")
-    hap: object = Raw("hap")
+    hap: State | None = Child(State, "hap")
     privnet: bool = Flag("privnet")
     hyperv: Hyperv | None = Child(Hyperv)
     kvm: KvmFeatures | None = Child(KvmFeatures)
@@ -192,9 +258,11 @@ class Features(Element, tag="features"):
     pmu: State | None = Child(State, "pmu")
     vmport: State | None = Child(State, "vmport")
     gic: Gic | None = Child(Gic)
-    smm: State | None = Child(State, "smm")
+    smm: Smm | None = Child(Smm, "smm")
     ioapic: Ioapic | None = Child(Ioapic)
     vmcoreinfo: State | None = Child(State, "vmcoreinfo")
+    msrs: Msrs | None = Child(Msrs)
+    tcg: Tcg | None = Child(Tcg)
 
 
 class CpuModel(Element, tag="model"):
@@ -215,6 +283,12 @@ class CpuCache(Element, tag="cache"):
     mode: str | None = Attr("mode", Choice("emulate", "passthrough", "disable"))
 
 
+class MaxPhysAddr(Element, tag="maxphysaddr"):
+    mode: str | None = Attr("mode", Choice("passthrough", "emulate"), required=True)
+    bits: int | None = Attr("bits", UInt)
+    limit: int | None = Attr("limit", UInt)
+
+
 class CpuFeature(Element, tag="feature"):
     policy: str | None = Attr("policy", Choice("force", "require", "optional", "disable", "forbid"))
     name: str | None = Attr("name", required=True)
@@ -231,9 +305,9 @@ class Cpu(Element, tag="cpu"):
     vendor: str | None = Text("vendor")
     topology: Topology | None = Child(Topology)
     cache: CpuCache | None = Child(CpuCache)
-    maxphysaddr: object = Raw("maxphysaddr")
+    maxphysaddr: MaxPhysAddr | None = Child(MaxPhysAddr)
     features: list[CpuFeature] = Children(CpuFeature)
-    numa: object = Raw("numa")
+    numa: Numa | None = Child(Numa)
 
 
 class Timer(Element, tag="timer"):
@@ -276,12 +350,6 @@ class Seclabel(Element, tag="seclabel"):
     baselabel: str | None = Text("baselabel")
 
 
-class MaxMemory(Element, tag="maxMemory"):
-    slots: int | None = Attr("slots", UInt)
-    unit: str | None = Attr("unit")
-    value: int | None = Content(UInt)
-
-
 class Devices(Element, tag="devices"):
     """Everything that is plugged in."""
 
@@ -310,10 +378,10 @@ class Devices(Element, tag="devices"):
     memballoon: MemBalloon | None = Child(MemBalloon)
     rngs: list[Rng] = Children(Rng)
     nvrams: list[Other] = Children(Other, "nvram")
-    panics: list[Other] = Children(Other, "panic")
+    panics: list[Panic] = Children(Panic)
     shmems: list[Other] = Children(Other, "shmem")
-    memories: list[Other] = Children(Other, "memory")
-    iommus: list[Other] = Children(Other, "iommu")
+    memories: list[Memory] = Children(Memory)
+    iommus: list[Iommu] = Children(Iommu)
     vsocks: list[Vsock] = Children(Vsock)
     cryptos: list[Other] = Children(Other, "crypto")
 
@@ -339,17 +407,18 @@ class Domain(Element, tag="domain"):
     current_memory: int | None = Size("currentMemory")
     blkiotune: object = Raw("blkiotune")
     memtune: object = Raw("memtune")
-    memory_backing: object = Raw("memoryBacking")
+    memory_backing: MemoryBacking | None = Child(MemoryBacking)
     vcpu: Vcpu | None = Child(Vcpu)
-    vcpus: object = Raw("vcpus")
+    vcpus: Vcpus | None = Child(Vcpus)
     iothreads: int | None = Text("iothreads", UInt)
-    iothreadids: object = Raw("iothreadids")
-    default_iothread: object = Raw("defaultiothread")
+    iothreadids: IoThreadIds | None = Child(IoThreadIds)
+    default_iothread: DefaultIoThread | None = Child(DefaultIoThread)
     cputune: object = Raw("cputune")
-    numatune: object = Raw("numatune")
+    numatune: Numatune | None = Child(Numatune)
     resource: Resource | None = Child(Resource)
-    sysinfo: object = Raw("sysinfo")
+    sysinfos: list[SysInfo] = Children(SysInfo)
     os: Os | None = Child(Os)
+    idmap: object = Raw("idmap")
     features: Features | None = Child(Features)
     cpu: Cpu | None = Child(Cpu)
     clock: Clock | None = Child(Clock)
@@ -361,7 +430,38 @@ class Domain(Element, tag="domain"):
     perf: object = Raw("perf")
     devices: Devices | None = Child(Devices)
     seclabels: list[Seclabel] = Children(Seclabel)
-    launch_security: object = Raw("launchSecurity")
+    launch_security: LaunchSecurity | None = Child(LaunchSecurity)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.__dict__["dump_core"] = None
+        self.__dict__["qemu"] = None
+
+    #: Whether a dump of the host's process holds the guest's memory.
+    dump_core: bool | None = None
+    #: What is said to QEMU itself.
+    qemu: QemuNamespace | None = None
+
+    @classmethod
+    def _parse(cls, node: Any) -> Self:
+        self = super()._parse(node)
+        memory = node.find("memory")
+        if memory is not None and memory.get("dumpCore") is not None:
+            self.dump_core = OnOff.parse(memory.get("dumpCore"))
+        self.qemu = QemuNamespace.take(self.extra_nodes)
+        return self
+
+    def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
+        """An attribute of <memory>, which has a size else, and QEMU's own elements at the end."""
+        body: list[str] = []
+        super()._write(body, indent, tag, secrets)
+        if self.dump_core is not None:
+            at = next(i for i, line in enumerate(body) if line.startswith(f"{indent}  <memory "))
+            body[at] = body[at].replace("<memory", f"<memory dumpCore='{OnOff.format(self.dump_core)}'", 1)
+        if self.qemu is not None:
+            body[0] = body[0].replace(">", f" xmlns:qemu='{self.qemu.URI}'>", 1)
+            body.insert(-1, self.qemu.lines(indent + "  "))
+        out += body
 
     @property
     def dev(self) -> Devices:
@@ -383,6 +483,16 @@ class Domain(Element, tag="domain"):
     def cpu_count(self) -> int:
         """Processors at most."""
         return (self.vcpu and self.vcpu.value) or 1
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The nodes that the guest sees; none where it sees none."""
+        return self.cpu.numa.cells if self.cpu is not None and self.cpu.numa is not None else []
+
+    @property
+    def initial_memory(self) -> int:
+        """KiB without memory modules."""
+        return (self.memory or 0) - sum(module.size for module in self.dev.memories)
 
     @property
     def is_q35(self) -> bool:

@@ -33,7 +33,7 @@ _BUSES: dict[str, tuple[frozenset[str], int, int]] = {
     "pci-bridge": (_HOTPLUG_PCI, 1, 31),
     _TO_PCI: (_HOTPLUG_PCI, 1, 31),
     "dmi-to-pci-bridge": (frozenset({"pci-bridge"}), 0, 31),
-    "pcie-root": (frozenset({_ROOT_PORT, "dmi-to-pci-bridge", "pcie-expander-bus"}), 1, 31),
+    "pcie-root": (frozenset({"root-endpoint", _ROOT_PORT, "dmi-to-pci-bridge", "pcie-expander-bus"}), 1, 31),
     "pcie-expander-bus": (frozenset({_ROOT_PORT, "dmi-to-pci-bridge"}), 0, 31),
     _ROOT_PORT: (_ENDPOINT, 0, 0),
     "pcie-switch-upstream-port": (frozenset({"pcie-switch-downstream-port"}), 0, 31),
@@ -95,8 +95,17 @@ def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
     for serial in dev.serials:
         if serial.target is not None and serial.target.type == "pci-serial":
             yield serial, "conventional"
+    for iommu in dev.iommus:
+        if iommu.model == "virtio":
+            yield iommu, "root-endpoint"
     for vsock in dev.vsocks:
         yield vsock, _virtio(vsock.model)
+    for module in dev.memories:
+        if module.model in ("virtio-pmem", "virtio-mem"):
+            yield module, "express"
+    for panic in dev.panics:
+        if panic.model == "pvpanic":
+            yield panic, "conventional"
 
 
 def _virtio(model: str | None) -> str:

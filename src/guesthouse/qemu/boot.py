@@ -5,6 +5,7 @@ from __future__ import annotations
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain
+from guesthouse.qemu.parts import quote
 
 
 def boot_arguments(domain: Domain) -> list[str]:
@@ -15,16 +16,18 @@ def boot_arguments(domain: Domain) -> list[str]:
         options.append(f"menu={'on' if os_.bootmenu.enable else 'off'}")
     if os_.bios is not None and os_.bios.reboot_timeout is not None:
         options.append(f"reboot-timeout={os_.bios.reboot_timeout}")
-    if os_.bootmenu is not None and os_.bootmenu.enable and os_.bootmenu.timeout:
+    if os_.bootmenu is not None and os_.bootmenu.enable and os_.bootmenu.timeout is not None:
         options.append(f"splash-time={os_.bootmenu.timeout}")
     out = ["-boot", ",".join([*options, "strict=on"])]
-    if os_.loader is not None and os_.loader.path:
+    if os_.loader is not None and os_.loader.path and os_.loader.type != "pflash":
         out += ["-bios", os_.loader.path]
     for name in ("kernel", "initrd", "dtb"):
         if path := getattr(os_, name):
             out += [f"-{name}", path]
     if os_.cmdline:
         out += ["-append", os_.cmdline]
+    for table in os_.acpi.tables if os_.acpi is not None else []:
+        out += ["-acpitable", f"sig={(table.type or '').upper()},file={quote((table.path or '').strip())}"]
     return out
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.chardev import CharDevice
 from guesthouse.model.domain import Domain
-from guesthouse.qemu import boot, clock, memory, pins, processors
+from guesthouse.model.sysinfo import SysInfo
+from guesthouse.qemu import board, boot, clock, firmware, memory, pins, processors
 from guesthouse.qemu.devices import block, chardev, controller, disk, graphics, interface, simple
 from guesthouse.qemu.devices import filesystem as shares
 from guesthouse.qemu.devices import passt as passts
@@ -19,12 +20,11 @@ from guesthouse.qemu.parts import Parts, compact, quote
 
 # what is kept in a document but would be silently ignored by a guest: refused instead
 _UNSERVED = (
-    *("blkiotune", "memtune", "memory_backing", "vcpus", "iothreadids", "numatune", "sysinfo", "perf"),
-    *("launch_security", "max_memory"),
+    *("blkiotune", "memtune", "perf"),
 )
 # a bus comes before what is plugged into it
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
-_UNSERVED_FEATURES = ("hap", "xen", "gic", "ioapic", "vmcoreinfo")
+_UNSERVED_FEATURES = ("xen", "gic")
 
 
 @dataclass
@@ -55,6 +55,9 @@ class Wiring:
     incoming: bool = False
     paths: dict[str, str] = field(default_factory=dict)
     tpm: tuple[int, int] | None = None
+    #: Where the guest's memory may be, and what the host's firmware says of it.
+    memory: memory.Places = field(default_factory=lambda: memory.Places(memory.RAM_FOLDER))
+    host: SysInfo | None = None
     disks: block.Prepared = field(default_factory=block.Prepared)
 
 
@@ -82,6 +85,7 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     argv += boot.boot_arguments(domain)
     parts = Parts(fds=[wiring.monitor_fd])
     parts += device_parts(domain, wiring)
+    board.override(domain, parts)
     argv += parts.argv()
     if wiring.incoming:
         argv += ["-incoming", "defer"]
@@ -99,10 +103,13 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     floppies = {
         (d.address and d.address.unit) or 0: indexes[id(d)] for d in dev.disks if d.bus == "fdc" and id(d) in indexes
     }
+    parts += board.devices(domain)
     for bus in sorted(
         dev.controllers, key=lambda bus: _CONTROLLERS.index(bus.type) if bus.type in _CONTROLLERS else 99
     ):
         parts += controller.controller(domain, bus, floppies if bus.type == "fdc" else None)
+    for memory_module in dev.memories:
+        parts += memory.module(domain, memory_module, wiring.memory)
     for hub in dev.hubs:
         parts += simple.hub(hub)
     fd_sets = block.fd_sets(domain)
@@ -160,6 +167,7 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     for vsock in dev.vsocks:
         parts += vsocks.vsock(domain, vsock, wiring.vhosts.get((vsock.alias and vsock.alias.name) or "", 0))
     passts.connect(parts, domain, wiring.paths)
+    parts += board.last_devices(domain)
     return parts
 
 
@@ -173,8 +181,6 @@ def check(domain: Domain) -> None:
             raise ConfigUnsupported(f"<{tag}> is not supported yet")
     if (unserved := pins.unserved(domain)) is not None:
         raise ConfigUnsupported(f"<{unserved}> of <cputune> is not supported yet")
-    if domain.iothreads:
-        raise ConfigUnsupported("<iothreads> is not supported yet")
     if domain.extra_nodes:
         raise ConfigUnsupported(f"<{domain.extra_nodes[0].tag}> is not supported yet")
     features = domain.features
@@ -184,14 +190,6 @@ def check(domain: Domain) -> None:
                 raise ConfigUnsupported(f"feature <{name}> is not supported yet")
         if features.extra_nodes:
             raise ConfigUnsupported(f"feature <{features.extra_nodes[0].tag}> is not supported yet")
-    if domain.os is not None:
-        loader = domain.os.loader
-        if domain.os.firmware == "efi" or (loader is not None and loader.type == "pflash"):
-            raise ConfigUnsupported("UEFI firmware is not supported yet; leave <loader> and firmware='efi' out")
-        if domain.os.smbios is not None and domain.os.smbios.mode in ("host", "sysinfo"):
-            raise ConfigUnsupported(f"SMBIOS mode '{domain.os.smbios.mode}' is not supported yet")
-    if domain.cpu is not None and domain.cpu.numa is not None:
-        raise ConfigUnsupported("guest NUMA cells are not supported yet")
     for label in domain.seclabels:
         if label.model not in (None, "none", "dac"):
             raise ConfigUnsupported(f"Security driver model '{label.model}' is not available")
@@ -201,23 +199,6 @@ def check(domain: Domain) -> None:
         for device in getattr(domain.dev, spec.name) if spec.form == "children" else ():
             if device.extra_nodes:
                 raise ConfigUnsupported(f"<{device.extra_nodes[0].tag}> of <{spec.tag}> is not supported yet")
-
-
-def _machine(domain: Domain) -> list[str]:
-    options = [domain.machine, "usb=off"]
-    features = domain.features
-    if features is not None and features.vmport is not None and features.vmport.state is not None:
-        options.append(f"vmport={'on' if features.vmport.state else 'off'}")
-    if features is not None and features.smm is not None and features.smm.state is not None:
-        options.append(f"smm={'on' if features.smm.state else 'off'}")
-    options += ["dump-guest-core=off", "memory-backend=pc.ram"]
-    if any(t.name == "hpet" and t.present is False for t in (domain.clock.timers if domain.clock else [])):
-        options.append("hpet=off")
-    if domain.os is not None and domain.os.bios is not None and domain.os.bios.use_serial:
-        options.append("graphics=off")
-    if features is None or not features.acpi:
-        options.append("acpi=off")
-    return ["-machine", ",".join(options), "-accel", "kvm" if domain.type == "kvm" else "tcg"]
 
 
 def _audio(domain: Domain) -> str:

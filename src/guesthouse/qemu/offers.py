@@ -25,11 +25,14 @@ from guesthouse.model.capabilities import (
     MachineType,
     MaxPhysAddr,
     ModelOffer,
+    LoaderOffer,
     Offer,
     OsOffer,
     Toggle,
+    Value,
     Vcpu,
 )
+from guesthouse.qemu import firmware
 from guesthouse.qemu.capabilities import Machine, QemuCapabilities
 
 _WORD_SIZES = {"i686": 32, "x86_64": 64}
@@ -95,19 +98,15 @@ def domain(
         machine=machine.name,
         arch=arch,
         vcpu=Vcpu(max=min(machine.max_cpus, vcpus)),
-        iothreads=_no(),
-        os=OsOffer(
-            supported=True,
-            enums=[Enum.of("firmware", [])],
-            loader=_offer(type=["rom"], readonly=["yes", "no"], secure=["no"]),
-        ),
+        iothreads=Offer(supported=True),
+        os=_os(arch, machine),
         cpu=_cpu(caps, kind, address_bits),
-        memory_backing=_no(),
+        memory_backing=_offer(sourceType=["file", "anonymous", "memfd"]),
         devices=_devices(caps, machine),
         features=FeatureOffers(
             gic=_no(),
-            vmcoreinfo=_no(),
-            genid=_no(),
+            vmcoreinfo=Offer(supported="vmcoreinfo" in caps.devices),
+            genid=Offer(supported="vmgenid" in caps.devices),
             backing_store_input=Offer(supported=True),
             backup=_no(),
             sev=_no(),
@@ -115,6 +114,20 @@ def domain(
             hyperv=_offer(features=caps.hyperv) if caps.hyperv else _no(),
         ),
     )
+
+
+def _os(arch: str, machine: Machine) -> OsOffer:
+    """The firmware that the host has for such guests."""
+    found = [each for each in firmware.descriptors() if each.device != "kernel" and each.targeted(arch, machine.name)]
+    kinds = [kind for kind, name in (("bios", "bios"), ("efi", "uefi")) if any(name in each.interfaces for each in found)]
+    secure = any("requires-smm" in each.features and "secure-boot" in each.features for each in found)
+    flash = [each.image for each in found if each.device == "flash"]
+    loader = LoaderOffer(
+        supported=True,
+        paths=[Value(text=path) for path in dict.fromkeys(flash)],
+        enums=_offer(type=["rom", "pflash"], readonly=["yes", "no"], secure=["yes", "no"] if secure else ["no"]).enums,
+    )
+    return OsOffer(supported=True, enums=[Enum.of("firmware", kinds)], loader=loader)
 
 
 def _offer(**enums: Iterable[str]) -> Offer:

@@ -9,11 +9,28 @@ from guesthouse.qemu.parts import quote
 # QEMU retries this often where the document does not say
 _SPINLOCK_RETRIES = 0xFFF
 
-_CPU_CACHE = {
-    "emulate": ["l3-cache=on"],
-    "passthrough": ["host-cache-info=on", "l3-cache=off"],
-    "disable": ["host-cache-info=off", "l3-cache=off"],
+# libvirt's names of features that QEMU calls otherwise
+_FEATURES = {
+    "cmp_legacy": "cmp-legacy",
+    "ds_cpl": "ds-cpl",
+    "fxsr_opt": "fxsr-opt",
+    "kvm_pv_eoi": "kvm-pv-eoi",
+    "kvm_pv_unhalt": "kvm-pv-unhalt",
+    "lahf_lm": "lahf-lm",
+    "nodeid_msr": "nodeid-msr",
+    "pclmuldq": "pclmulqdq",
+    "perfctr_core": "perfctr-core",
+    "perfctr_nb": "perfctr-nb",
+    "tsc_adjust": "tsc-adjust",
 }
+
+
+def _cache(mode: str, cpu: str) -> list[str]:
+    """What the guest is told of caches."""
+    words = {"emulate": ["l3-cache=on"], "passthrough": ["host-cache-info=on"], "disable": []}[mode]
+    if mode != "passthrough" and cpu in ("host-passthrough", "maximum"):
+        words = [*words, "host-cache-info=off"]
+    return words if mode == "emulate" else [*words, "l3-cache=off"]
 
 
 def cpu_arguments(domain: Domain) -> list[str]:
@@ -27,11 +44,14 @@ def cpu_arguments(domain: Domain) -> list[str]:
     else:
         name = "max"
     words = [name]
-    if cpu.mode in ("host-passthrough", "maximum") and cpu.migratable is not None and domain.type == "kvm":
+    if cpu.mode in ("host-passthrough", "maximum") and cpu.migratable is not None:
         words.append(f"migratable={'on' if cpu.migratable else 'off'}")
+    if cpu.model is not None and cpu.model.vendor_id:
+        words.append(f"vendor={cpu.model.vendor_id}")
     for feature in cpu.features:
-        on = feature.policy in ("force", "require", "optional")
-        words.append(f"{feature.name}={'on' if on else 'off'}")
+        if feature.policy != "optional":
+            on = feature.policy in ("force", "require")
+            words.append(f"{_FEATURES.get(feature.name or '', feature.name)}={'on' if on else 'off'}")
     features = domain.features
     if features is not None and features.pmu is not None and features.pmu.state is not None:
         words.append(f"pmu={'on' if features.pmu.state else 'off'}")
@@ -39,7 +59,10 @@ def cpu_arguments(domain: Domain) -> list[str]:
         words.append(f"kvm-pv-eoi={'on' if features.apic.eoi else 'off'}")
     words += _enlightenments(domain)
     if cpu.cache is not None and cpu.cache.mode is not None:
-        words += _CPU_CACHE[cpu.cache.mode]
+        words += _cache(cpu.cache.mode, cpu.mode or "")
+    if cpu.maxphysaddr is not None:
+        emulated = cpu.maxphysaddr.mode == "emulate"
+        words.append(f"phys-bits={cpu.maxphysaddr.bits}" if emulated else "host-phys-bits=on")
     return ["-cpu", ",".join(words)]
 
 
@@ -57,7 +80,9 @@ def _kvm_features(domain: Domain) -> list[str]:
         raise ConfigUnsupported(f"kvm feature <{kvm.extra_nodes[0].tag}> is not supported yet")
     wishes = [(kvm.hidden, "kvm=off"), (kvm.hint_dedicated, "kvm-hint-dedicated=on")]
     wishes.append((kvm.poll_control, "kvm-poll-control=on"))
-    return words + [word for wish, word in wishes if wish is not None and wish.state]
+    words += [word for wish, word in wishes if wish is not None and wish.state]
+    off = kvm.pv_ipi is not None and kvm.pv_ipi.state is False
+    return [*words, "kvm-pv-ipi=off"] if off else words
 
 
 def _enlightenments(domain: Domain) -> list[str]:
@@ -72,12 +97,12 @@ def _enlightenments(domain: Domain) -> list[str]:
             words.append(f"tsc-frequency={timer.frequency}")
     words += _kvm_features(domain)
     hyperv = domain.features.hyperv if domain.features is not None else None
+    if any(panic.model == "hyperv" for panic in domain.dev.panics):
+        words.append("hv-crash")
     if hyperv is None:
         return words
-    if hyperv.extra_nodes:
-        raise ConfigUnsupported(f"hyperv feature <{hyperv.extra_nodes[0].tag}> is not supported yet")
     if hyperv.mode == "passthrough":
-        return [*words, "hv-passthrough=on"]
+        words.append("hv-passthrough=on")
     for spec in hyperv.SPECS:
         feature = getattr(hyperv, spec.name)
         if not isinstance(feature, State) or not feature.state:
@@ -99,6 +124,8 @@ def _enlightenments(domain: Domain) -> list[str]:
 def smp_argument(domain: Domain) -> str:
     count = domain.cpu_count
     current = (domain.vcpu and domain.vcpu.current) or count
+    if domain.vcpus is not None:  # the others are plugged in before the guest runs
+        current = sum(1 for vcpu in domain.vcpus.vcpus if vcpu.enabled and not vcpu.hotpluggable)
     topology = domain.cpu.topology if domain.cpu else None
     sockets, dies, cores, threads = count, 1, 1, 1
     if topology is not None:

@@ -30,6 +30,7 @@ class Slot(NamedTuple):
 async def settle(machine: Machine, live: Domain) -> None:
     """What a guest that has not run yet is told over the monitor: its memory, how often to report it, where its
     threads run, which links are down."""
+    await plug_enabled(machine, live)
     balloon = live.dev.memballoon
     if balloon is not None and balloon.model != "none":
         if live.current_memory and live.memory and live.current_memory < live.memory:
@@ -76,6 +77,16 @@ async def slots(machine: Machine) -> list[Slot]:
         alias = path.rpartition("/")[2] if path.startswith("/machine/peripheral/") else ""
         out.append(Slot(item["type"], item["props"], bool(path), alias))
     return out
+
+
+async def plug_enabled(machine: Machine, live: Domain) -> None:
+    """Plug in the processors that are there from the start and may go, in their order."""
+    wanted = [vcpu for vcpu in live.vcpus.vcpus if vcpu.enabled and vcpu.hotpluggable] if live.vcpus is not None else []
+    if not wanted:
+        return
+    places = await slots(machine)
+    for vcpu in sorted(wanted, key=lambda vcpu: (vcpu.order or 0, vcpu.id or 0)):
+        await plug_vcpu(machine, vcpu.id or 0, places[vcpu.id or 0])
 
 
 async def plug_vcpu(machine: Machine, number: int, slot: Slot) -> None:

@@ -8,11 +8,13 @@ import os
 import pwd
 import shutil
 import subprocess
+from dataclasses import replace
 
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError
 from guesthouse.qemu import images
 from guesthouse.qemu.capabilities import QemuCapabilities, probe
 from guesthouse.qemu.process import User
+from guesthouse.services import boot_files
 from guesthouse.services.context import Context
 from guesthouse.services.device_plug import DevicePlug
 from guesthouse.services.device_update import DeviceUpdate
@@ -70,7 +72,8 @@ class Services:
         self.saves = Saves(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
         self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs, self.saves)
         self.native = Native(self._runner)
-        self.domains.defaults = self.saves.defaults = self.native.defaults = caps.defaults()
+        defaults = replace(caps.defaults(), nvram_folder=str(boot_files.nvram_folder(ctx.paths)))
+        self.domains.defaults = self.saves.defaults = self.native.defaults = defaults
         self.host = Host(ctx, caps, user)
         self.domain_stats = DomainStats(ctx, self._guests, self._jobs)
         self.domain_bulk = DomainBulk(self._guests, self.domains.filtered)
@@ -81,7 +84,7 @@ class Services:
         plug = DevicePlug(ctx, self._guests, self._jobs, self._runner)
         changes = DeviceUpdate(ctx, self._guests, self._runner, self.networks, self.network_ports)
         self.devices = Devices(ctx, self._guests, self._jobs, plug, changes)
-        self.devices.defaults = plug.defaults = caps.defaults()
+        self.devices.defaults = plug.defaults = defaults
         self.domain_control = DomainControl(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
 
     @property

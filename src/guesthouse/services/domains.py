@@ -32,6 +32,7 @@ from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.domain import Domain
 from guesthouse.model.inactive import inactive
 from guesthouse.qemu import process
+from guesthouse.services import boot_files
 from guesthouse.services.console import BytesStream, PtyStream
 from guesthouse.services.context import Context
 from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, looked_at
@@ -43,7 +44,7 @@ from guesthouse.services.refs import DomainRef
 from guesthouse.services.saves import Saves
 
 _XML_SECURE, _XML_INACTIVE, _XML_UPDATE_CPU, _XML_MIGRATABLE = 1, 2, 4, 8
-_START_PAUSED, _START_BYPASS_CACHE, _START_FORCE_BOOT, _START_VALIDATE = 1, 4, 8, 16
+_START_PAUSED, _START_BYPASS_CACHE, _START_FORCE_BOOT, _START_VALIDATE, _START_RESET_NVRAM = 1, 4, 8, 16, 32
 _DEFINE_VALIDATE = 1
 _UNDEFINE_FLAGS = 0x7F
 _UNDEFINE_MANAGED_SAVE = 1
@@ -201,9 +202,8 @@ class Domains:
                 raise OperationInvalid(
                     "Refusing to undefine while domain managed save image exists", domain=ErrorDomain.QEMU
                 )
-            os_ = guest.definition.os if guest.definition else None
-            if os_ is not None and os_.nvram is not None and not flags & 0xC:
-                raise OperationInvalid("cannot undefine domain with nvram", domain=ErrorDomain.QEMU)
+            if guest.definition is not None:
+                boot_files.forget_variables(guest.definition, self._ctx.paths, flags)
             if guest.saved:
                 self._saves.drop(guest)
             self._ctx.store.delete(KIND, guest.uuid)
@@ -266,7 +266,7 @@ class Domains:
         await self.create_with_flags(dom, 0)
 
     async def create_with_flags(self, dom: DomainRef, flags: int) -> DomainRef:
-        known = _START_PAUSED | _START_BYPASS_CACHE | _START_FORCE_BOOT | _START_VALIDATE
+        known = _START_PAUSED | _START_BYPASS_CACHE | _START_FORCE_BOOT | _START_VALIDATE | _START_RESET_NVRAM
         check_flags(flags, known, "qemuDomainCreateWithFlags")
         guest = self._guests.find(dom)
         async with self._jobs.changing(guest.uuid, "start"):
@@ -280,11 +280,12 @@ class Domains:
             if guest.saved:
                 await self._saves.start(guest, paused=paused, bypass_cache=bool(flags & _START_BYPASS_CACHE))
             else:
-                await self._runner.start(guest, guest.definition, paused=paused)
+                reset = bool(flags & _START_RESET_NVRAM)
+                await self._runner.start(guest, guest.definition, paused=paused, reset_nvram=reset)
         return guest.ref
 
     async def create_xml(self, xml_desc: str, flags: int) -> DomainRef:
-        known = _START_PAUSED | _START_BYPASS_CACHE | _START_FORCE_BOOT | _START_VALIDATE
+        known = _START_PAUSED | _START_BYPASS_CACHE | _START_FORCE_BOOT | _START_VALIDATE | _START_RESET_NVRAM
         check_flags(flags, known, "qemuDomainCreateXML")
         domain = self._read(xml_desc)
         guest = self._guests.same(domain)
@@ -293,7 +294,8 @@ class Domains:
         guest = guest or self._guests.add(Guest(domain.name or "", domain.uuid or ""))
         async with self._jobs.changing(guest.uuid, "start"):
             try:
-                await self._runner.start(guest, domain, paused=bool(flags & _START_PAUSED))
+                reset = bool(flags & _START_RESET_NVRAM)
+                await self._runner.start(guest, domain, paused=bool(flags & _START_PAUSED), reset_nvram=reset)
             except BaseException:
                 if not guest.persistent:
                     self._guests.remove(guest)

@@ -42,7 +42,7 @@ from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
-from guesthouse.services import disk_volumes
+from guesthouse.services import boot_files, disk_volumes
 from guesthouse.services.companions import Companions
 from guesthouse.services.context import Context
 from guesthouse.services.disk_files import DiskFiles
@@ -110,18 +110,25 @@ class Runner:
     # -- start
 
     async def start(
-        self, guest: Guest, definition: Domain, *, paused: bool = False, restoring: Restoring | None = None
+        self,
+        guest: Guest,
+        definition: Domain,
+        *,
+        paused: bool = False,
+        restoring: Restoring | None = None,
+        reset_nvram: bool = False,
     ) -> None:
         """Start ``guest`` from ``definition``; it runs (or is paused, where ``paused``) when this returns.
 
-        ``restoring``: it goes on from that state, and does not boot.
+        ``restoring``: it goes on from that state, and does not boot. ``reset_nvram``: the variables of its firmware are
+        made anew.
 
         On an error the guest is off with reason "failed", and nothing of the start is left.
         """
         live = definition.copy()
         try:
             async with AsyncExitStack() as undo:
-                await self._start(guest, live, undo, paused, restoring)
+                await self._start(guest, live, undo, paused, restoring, reset_nvram)
                 undo.pop_all()
         except BaseException:
             guest.live, guest.machine, guest.id, guest.labels = None, None, -1, []
@@ -129,7 +136,13 @@ class Runner:
             raise
 
     async def _start(
-        self, guest: Guest, live: Domain, undo: AsyncExitStack, paused: bool, restoring: Restoring | None
+        self,
+        guest: Guest,
+        live: Domain,
+        undo: AsyncExitStack,
+        paused: bool,
+        restoring: Restoring | None,
+        reset_nvram: bool,
     ) -> None:
         store = self._ctx.store
         if live.type == "kvm":
@@ -139,6 +152,8 @@ class Runner:
         guest.id = live.id = store.next_id()
         addresses.assign_aliases(live)
         self._macs_are_free(guest, live)
+        boot_files.choose_firmware(live, self._ctx.paths, reset=reset_nvram)
+        boot_files.make_variables(live, self._user, reset=reset_nvram)
         labels = self._plan_files(guest, live)
         short = f"domain-{guest.id}-{guest.name[:_NAME_IN_PATH]}"
         folder = self._ctx.paths.run / "qemu" / short
@@ -186,7 +201,11 @@ class Runner:
 
             undo.push_async_callback(self.companions.stop, guest.uuid)
             await self.companions.start(live, folder, wiring, closing, keep)
+            wiring.host = await asyncio.to_thread(boot_files.host_tables, live)
+            wiring.memory = boot_files.memory_places(self._ctx.paths, short)
             built = command.build(live, wiring)
+            undo.callback(boot_files.remove_folders, self._ctx.paths, short)
+            boot_files.make_folders(wiring.memory, self._user)
             undo.push_async_callback(machine.destroy)
             record = machine.spawn(built)
         step("start-spawned")
@@ -318,6 +337,7 @@ class Runner:
         folder = self._ctx.paths.run / "qemu" / short
         self._complete(live, self._ctx.paths.run / "channel" / "target" / short)
         self._choose_ports(live, folder)
+        boot_files.choose_firmware(live, self._ctx.paths)
         numbers = itertools.count(3)
         wiring = command.Wiring(next(numbers))
         wished = [wish.id for disk in live.dev.disks for wish in block.secrets(disk)]
@@ -339,6 +359,7 @@ class Runner:
                 wiring.sockets[alias] = next(numbers)
         monitor = f"socket,id=charmonitor,fd={wiring.monitor_fd},"
         by_path = f"socket,id=charmonitor,path={quote(str(folder / 'monitor.sock'))},"
+        wiring.memory, wiring.host = boot_files.memory_places(self._ctx.paths, short), boot_files.host_tables(live)
         built = command.build(live, wiring)
         built.argv[:] = [word.replace(monitor, by_path) if word.startswith(monitor) else word for word in built.argv]
         return built.shell()
@@ -364,13 +385,10 @@ class Runner:
     def _plan_files(self, guest: Guest, live: Domain) -> list[dict[str, Any]]:
         """Check that every file is there, usable and not another guest's; returns what is to be labelled."""
         labels = self._disk_files.plan(guest, live)
-        os_ = live.os
-        files = (os_.kernel, os_.initrd, os_.dtb) if os_ is not None else ()
-        for file in files:
-            if file:
-                record = images.plan(file, self._user, writable=False)
-                if record is not None:
-                    labels.append(record)
+        for file, writable in boot_files.files(live):
+            record = images.plan(file, self._user, writable=writable)
+            if record is not None and all(old["path"] != file for old in labels):
+                labels.append(record)
         return labels
 
     def _complete(self, live: Domain, channels: Path) -> None:
@@ -506,6 +524,7 @@ class Runner:
             await machine.release()
             machine.clean()
             shutil.rmtree(self.channels(machine), ignore_errors=True)
+            boot_files.remove_folders(self._ctx.paths, machine.folder.name)
         self._ctx.store.delete_runtime(KIND, guest.uuid)
 
     def channels(self, machine: Machine) -> Path:

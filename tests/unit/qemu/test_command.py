@@ -34,18 +34,21 @@ GOLDEN = (
         "features-kvm",
         "cpu-cache",
         "described",
+        "board-pc",
+        "board-q35",
+        "board-uefi",
+        "clock-timezone",
+        "cpu-cells",
+        "features",
+        "os-uefi",
         "virtio-options",
     ),
 )
 #: The golden domains that a guest would not get as they ask: each is refused, in words that name what.
 REFUSED = {
     "characters-more": "character device type 'udp'",
-    "clock-timezone": "clock offset 'timezone'",
-    "cpu-cells": "NUMA cells",
     "cpu-host-model": "",
-    "features": "feature <hap>",
     "interfaces-more": "vlan tag not supported for this connection type",
-    "os-uefi": "",
     "screens-spice-options": "<channels> of spice",
     "tuned": "<blkiotune>",
 }

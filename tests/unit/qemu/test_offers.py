@@ -176,6 +176,7 @@ def test_loaders(caps: QemuCapabilities, offered: DomainCapabilities) -> None:
     works = {}
     for kind in ("rom", "pflash"):
         xml = f"<os><type machine='{offered.machine}'>hvm</type><loader type='{kind}'>/x</loader></os>"
+        xml += "<features><acpi/></features>"
         domain = Domain.from_xml(f"<domain type='qemu'><name>x</name><memory>1</memory>{xml}<devices/></domain>")
         prepare(domain, caps.defaults())
         try:

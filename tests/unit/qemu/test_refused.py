@@ -40,7 +40,9 @@ def build(*, os: str = "", top: str = "", devices: str = "") -> command.Command:
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"os": "<smbios mode='host'/>"}, "SMBIOS mode 'host'"),
+        ({"os": "<smbios mode='host'/>"}, "Host SMBIOS information is not available"),
+        ({"top": "<features><gic version='2'/></features>"}, "The 'gic' feature is not supported"),
+        ({"devices": "<iommu model='intel'/>"}, "'intel' is only supported with Q35"),
         ({"top": "<seclabel type='static' model='dac'><label>qemu:qemu</label></seclabel>"}, "another <seclabel>"),
         ({"top": "<seclabel type='none' model='dac'/>"}, "another <seclabel>"),
         ({"top": "<seclabel type='dynamic' model='selinux'/>"}, "Security driver model 'selinux' is not available"),

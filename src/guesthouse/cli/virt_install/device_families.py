@@ -14,6 +14,7 @@ from guesthouse.model.devices.chardev import Channel, CharDevice, CharSource, Co
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Video, VideoModel
 from guesthouse.model.devices.interface import Interface, InterfaceSource
+from guesthouse.model.devices.platform import Panic
 from guesthouse.model.devices.simple import (
     Controller,
     Input,
@@ -246,8 +247,7 @@ def _panic(request: Request, words: Words, text: str) -> None:
     model = words.pop("model", None)
     if words:
         raise suboptions.unknown("panic", next(iter(words)), FAMILIES["panic"].extra)
-    attributes = {} if model in (None, "default") else {"model": str(model)}
-    request.domain.dev.panics.append(other("panic", attributes))
+    request.domain.dev.panics.append(Panic(model=None if model in (None, "default") else str(model)))
 
 
 def _redirdev(request: Request, words: Words, text: str) -> None:

@@ -16,7 +16,6 @@ from guesthouse.model.domain import (
     CpuFeature,
     Domain,
     Features,
-    MaxMemory,
     Os,
     Pm,
     Resource,
@@ -28,6 +27,7 @@ from guesthouse.model.domain import (
 )
 from guesthouse.model.fields import Element
 from guesthouse.model.launch_security import LaunchSecurity
+from guesthouse.model.memory import HugePages, MaxMemory, MemoryBacking
 from guesthouse.provision import osinfo
 from guesthouse.provision.request import Request, part
 
@@ -50,11 +50,7 @@ def _memory(request: Request, words: Words, text: str) -> None:
     slots = need("memory", words, "maxMemory.slots") or need("memory", words, "hotplugmemoryslots")
     limit = mib("maxMemory") or mib("hotplugmemorymax")
     if "hugepages" in words and switch("memory", "hugepages", words.pop("hugepages")):
-        from lxml import etree
-
-        backing = etree.Element("memoryBacking")
-        etree.SubElement(backing, "hugepages")
-        domain.memory_backing = backing
+        domain.memory_backing = MemoryBacking(hugepages=HugePages())
     if words:
         raise suboptions.unknown("memory", next(iter(words)), FAMILIES["memory"].keys())
     if current is None:

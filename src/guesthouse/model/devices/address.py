@@ -30,6 +30,7 @@ class Address(Element, tag="address"):
     unit: int | None = Attr("unit", UInt)
     port: str | None = Attr("port")
     multifunction: bool | None = Attr("multifunction", OnOff)
+    base: int | None = Attr("base", Hex(1))
     iobase: str | None = Attr("iobase")
     irq: str | None = Attr("irq")
 
@@ -44,8 +45,8 @@ class Address(Element, tag="address"):
         return self.type == "pci" and (self.slot is not None or self.bus is not None)
 
     def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
-        # bus is decimal in all types but PCI
-        if self.type in ("pci", None) or self.bus is None:
+        # bus and slot are decimal in all types but PCI
+        if self.type in ("pci", None) or (self.bus is None and self.slot is None):
             super()._write(out, indent, tag, secrets)
             return
         plain = PlainAddress(**{s.name: getattr(self, s.name) for s in PlainAddress.SPECS})
@@ -59,6 +60,8 @@ class PlainAddress(Element, tag="address"):
     type: str | None = Attr("type")
     controller: int | None = Attr("controller", UInt)
     bus: int | None = Attr("bus", UInt)
+    slot: int | None = Attr("slot", UInt)
+    base: int | None = Attr("base", Hex(1))
     target: int | None = Attr("target", UInt)
     unit: int | None = Attr("unit", UInt)
     port: str | None = Attr("port")
