@@ -104,6 +104,20 @@ class Domain(_Handle):
     def get_xml_desc(self, flags: int = 0) -> str:
         return str(self.call("get_xml_desc", flags=flags).xml)
 
+    def attach_device_flags(self, xml: str, flags: int = 0) -> None:
+        self.call("attach_device_flags", xml=xml, flags=flags)
+
+    def detach_device_flags(self, xml: str, flags: int = 0) -> None:
+        """A running guest may still have the device afterwards: an event tells when it has not."""
+        self.call("detach_device_flags", xml=xml, flags=flags)
+
+    def detach_device_alias(self, alias: str, flags: int = 0) -> None:
+        """Asks, and does not wait."""
+        self.call("detach_device_alias", alias=alias, flags=flags)
+
+    def update_device_flags(self, xml: str, flags: int = 0) -> None:
+        self.call("update_device_flags", xml=xml, flags=flags)
+
     def get_autostart(self) -> bool:
         return bool(self.call("get_autostart").autostart)
 

@@ -18,7 +18,6 @@ from guesthouse.errors import (
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
-    XMLError,
 )
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model import addresses
@@ -319,9 +318,9 @@ _SAME: dict[str, Callable[[Device, Device], bool]] = {
 
 
 def check_alias(document: Domain, device: Device) -> None:
-    """Raises XMLError where the user's own alias is another's."""
+    """Raises ConfigUnsupported where the user's own alias is another's."""
     if device.alias.startswith("ua-") and by_alias(document, device.alias) is not None:
-        raise XMLError(f"non unique alias detected: {device.alias}", domain=ErrorDomain.DOMAIN)
+        raise ConfigUnsupported(f"non unique alias detected: {device.alias}", domain=ErrorDomain.DOMAIN)
 
 
 def attach(definition: Domain, device: Device) -> None:

@@ -146,6 +146,8 @@ class DevicePlug:
                 step("attach-plugged")
                 await _act(machine, parts_of(live, device, wiring))
             await self._runner.learn_characters(alone, machine)
+            if device.kind == "chr" and device.element.target is not None:
+                device.element.target.state = None  # an event tells when somebody in the guest listens
             if device.kind == "interface" and device.element.link is not None and device.element.link.state == "down":
                 await machine.execute("set_link", {"name": device.alias, "up": False})
             self._write(guest, places)
@@ -305,6 +307,7 @@ def parts_of(live: Domain, device: Device, wiring: command.Wiring) -> Parts:
     rest = command.device_parts(alone, wiring)
     names = {
         "objects": "id",
+        "late_objects": "id",
         "chardevs": "",
         "blockdevs": "node-name",
         "netdevs": "id",
@@ -387,6 +390,8 @@ def _check_kind(live: Domain, device: Device) -> None:
         if element.index is not None and device_match.find(live, device) is not None:
             raise OperationFailed(f"target {element.type}:{element.index} already exists", domain=ErrorDomain.QEMU)
     elif kind == "chr":
+        if device.tag == "console" and not element.is_virtio:
+            raise ConfigUnsupported("unsupported console target type serial")
         device_match.check_character(live, device)
     elif kind == "watchdog":
         if live.dev.watchdogs:
@@ -409,12 +414,18 @@ def _check_disk(live: Domain, disk: Disk) -> None:
         raise _unsupported("floppy device hotplug isn't supported")
     for other in live.dev.disks:
         if other.dev == disk.dev:
-            raise OperationFailed(f"target {disk.dev} already exists", domain=ErrorDomain.QEMU)
+            text = f"target '{disk.dev}' duplicated for disk sources '{_source(other)}' and '{_source(disk)}'"
+            raise XMLError(text, domain=ErrorDomain.DOMAIN)
     bus = disk.bus or {"vd": "virtio", "sd": "scsi", "hd": "ide", "fd": "fdc"}.get(disk.dev[:2], "ide")
     if bus == "virtio" and disk.device == "cdrom":
         raise _unsupported("cdrom device with virtio bus isn't supported")
     if bus not in _BUSES:
         raise _unsupported(f"disk bus '{bus}' cannot be hotplugged.")
+
+
+def _source(disk: Disk) -> str:
+    source = disk.source
+    return (source and (source.file or source.dev or source.name or source.volume)) or "<null>"
 
 
 def _check_nic(live: Domain, device: Device) -> None:
@@ -432,7 +443,7 @@ def _detachable(live: Domain, wanted: Device) -> Device:
     if kind == "controller" and wanted.element.type != "scsi":
         raise _unsupported(f"'{wanted.element.type}' controller cannot be hot unplugged.")
     found = device_match.find(live, wanted)
-    if found is None:
+    if found is None or (wanted.tag == "console" and not found.element.is_virtio):
         raise _missing(live, wanted)
     element = found.element
     if isinstance(element, Disk):
@@ -469,7 +480,7 @@ def _missing(live: Domain, wanted: Device) -> GuesthouseError:
         "shmem": f"model '{model}' shmem device not present in domain configuration",
         "watchdog": "watchdog device not present in domain configuration"
         if not live.dev.watchdogs
-        else f"model '{model}' watchdog device not present in domain configuration",
+        else f"model '{live.dev.watchdogs[0].model}' watchdog device not present in domain configuration",
         "input": "matching input device not found",
         "vsock": "matching vsock device not found",
         "filesystem": "matching filesystem not found",

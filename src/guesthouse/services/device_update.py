@@ -108,6 +108,8 @@ class DeviceUpdate:
         drive = Device(found.spec, changed)
         alone = alone_with(live, drive)
         labels, places = self._runner.settle(guest, alone)
+        if changed.driver is not None and changed.source is None:
+            changed.driver.type = (new.driver and new.driver.type) or "raw"  # the drive may say what its media are
         labels = [label for label in labels if all(label["path"] != other["path"] for other in guest.labels)]
         if changed.source is not None:
             renumber(live, changed)
@@ -269,7 +271,7 @@ class DeviceUpdate:
         old, new = found.element, device.element
         if kind not in ("vnc", "spice"):
             raise InternalError(f"unable to change config on '{kind}' graphics type", domain=ErrorDomain.QEMU)
-        _check_screen(old, new, self._ctx.config.vnc_listen)
+        _check_screen(old, new)
         timed = old.passwd_valid_to or new.passwd_valid_to
         if timed or old.connected != new.connected or new.connected == "disconnect" or old.passwd != new.passwd:
             if new.passwd is not None:
@@ -478,7 +480,7 @@ def _same_place(old: Interface, new: Interface) -> bool:
 # -- screens
 
 
-def _check_screen(old: Graphics, new: Graphics, default: str) -> None:
+def _check_screen(old: Graphics, new: Graphics) -> None:
     """Raises OperationUnsupported for what cannot change about a screen."""
     kind = new.type
     if not new.listens and new.listen is not None:
@@ -494,7 +496,7 @@ def _check_screen(old: Graphics, new: Graphics, default: str) -> None:
         if form != had_form:
             raise _unsupported(f"cannot change the type of listen address on '{kind}' graphics")
         what = "socket" if form == "socket" else "address"
-        if where != had and not (form == "address" and {where, had} <= {None, default}):
+        if where != had:
             raise _unsupported(f"cannot change listen {what} setting on '{kind}' graphics")
     auto = new.autoport if new.autoport is not None else new.port in (None, 0, -1)
     if bool(old.autoport) != auto or (not auto and old.port != new.port):

@@ -100,7 +100,7 @@ def _disk_xml(given: Given) -> str:
         raise Failed("") from InternalError(f"Malformed wwn: {wwn}")
     driver = {"name": got["driver"], "type": got["subdriver"], "iothread": got["iothread"]}
     inside = element("driver", {**driver, "cache": got["cache"], "io": got["io"]})
-    source = got["source"] or None
+    source = got["source"]
     if kind == "network":
         inside += element("source", {"protocol": got["source-protocol"], "name": source}, _host(got))
     else:

@@ -73,7 +73,7 @@ def _card_xml(given: Given) -> str:
         raise Failed(f"No support for {kind} in command 'attach-interface'")
     if mode is not None and mode not in ("server", "client"):
         raise Failed(f"Invalid source mode: {mode}")
-    limits = {way: rates(way, got[way] or "") for way in ("inbound", "outbound") if got[way] is not None}
+    limits = {way: _rates(way, got[way] or "") for way in ("inbound", "outbound") if got[way] is not None}
     if kind not in _SERVED:
         raise Failed(f"No support for {kind} in command 'attach-interface'")
     if kind == "direct":
@@ -104,6 +104,17 @@ _TYPES = (
     *("user", "ethernet", "vhostuser", "server", "client", "mcast", "network", "bridge", "internal", "direct"),
     *("hostdev", "udp", "vdpa", "null", "vds"),
 )
+
+
+def _rates(way: str, text: str) -> dict[str, tuple[str, Any]]:
+    """What a card may send or receive, which is something. Raises Failed."""
+    found = rates(way, text)
+    numbers = [found.get(f"{way}.{name}", ("uint", 0))[1] for name in ("average", "floor")]
+    if not any(numbers):
+        raise Failed(
+            "either inbound average or floor is mandatory" if way == "inbound" else "outbound average is mandatory"
+        )
+    return found
 
 
 def _limits(way: str, found: dict[str, tuple[str, Any]]) -> dict[str, str | None]:

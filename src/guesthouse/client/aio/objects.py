@@ -104,6 +104,20 @@ class Domain(_Handle):
     async def get_xml_desc(self, flags: int = 0) -> str:
         return str((await self.call("get_xml_desc", flags=flags)).xml)
 
+    async def attach_device_flags(self, xml: str, flags: int = 0) -> None:
+        await self.call("attach_device_flags", xml=xml, flags=flags)
+
+    async def detach_device_flags(self, xml: str, flags: int = 0) -> None:
+        """A running guest may still have the device afterwards: an event tells when it has not."""
+        await self.call("detach_device_flags", xml=xml, flags=flags)
+
+    async def detach_device_alias(self, alias: str, flags: int = 0) -> None:
+        """Asks, and does not wait."""
+        await self.call("detach_device_alias", alias=alias, flags=flags)
+
+    async def update_device_flags(self, xml: str, flags: int = 0) -> None:
+        await self.call("update_device_flags", xml=xml, flags=flags)
+
     async def get_autostart(self) -> bool:
         return bool((await self.call("get_autostart")).autostart)
 
