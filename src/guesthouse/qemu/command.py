@@ -70,11 +70,18 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     dev = domain.dev
     emulator = dev.emulator or "/usr/bin/qemu-system-x86_64"
     argv = [emulator, "-name", f"guest={quote(domain.name or '')},debug-threads=on", "-S"]
-    argv += _machine(domain)
+    argv += board.compat_arguments(domain)
+    for node in firmware.flash(domain):
+        argv += ["-blockdev", compact(node)]
+    argv += board.machine_arguments(domain)
     argv += processors.cpu_arguments(domain)
-    argv += memory.memory_arguments(domain)
+    argv += memory.memory_arguments(domain, wiring.memory)
     argv += ["-smp", processors.smp_argument(domain)]
-    argv += ["-uuid", domain.uuid or "", "-no-user-config", "-nodefaults", "-display", "none"]
+    argv += board.iothread_arguments(domain)
+    argv += memory.numa_arguments(domain, wiring.memory)
+    argv += ["-uuid", domain.uuid or ""]
+    argv += board.smbios_arguments(domain, wiring.host)
+    argv += ["-no-user-config", "-nodefaults", "-display", "none"]
     argv += ["-chardev", f"socket,id=charmonitor,fd={wiring.monitor_fd},server=on,wait=off"]
     argv += ["-mon", "chardev=charmonitor,id=monitor,mode=control"]
     argv += clock.clock_arguments(domain)
@@ -92,6 +99,8 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     if sandbox:
         argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     argv += ["-msg", "timestamp=on"]
+    if domain.qemu is not None:
+        argv += domain.qemu.arguments
     return Command(argv, parts.fds)
 
 
