@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import fields
 from typing import Any
 
 from guesthouse.errors import (
@@ -305,24 +306,18 @@ def parts_of(live: Domain, device: Device, wiring: command.Wiring) -> Parts:
     whole = command.device_parts(alone, wiring)
     device_match.remove(alone, device)
     rest = command.device_parts(alone, wiring)
-    names = {
-        "objects": "id",
-        "late_objects": "id",
-        "chardevs": "",
-        "blockdevs": "node-name",
-        "netdevs": "id",
-        "devices": "id",
-    }
     out = Parts()
-    for field, name in names.items():
-        had = [_identity(item, name) for item in getattr(rest, field)]
-        getattr(out, field).extend(i for i in getattr(whole, field) if _identity(i, name) not in had)
+    for field in fields(Parts):
+        if field.name not in ("options", "fds"):
+            had = [_identity(item) for item in getattr(rest, field.name)]
+            getattr(out, field.name).extend(i for i in getattr(whole, field.name) if _identity(i) not in had)
     out.options = [word for number, word in enumerate(whole.options) if word not in rest.options[number : number + 1]]
     return out
 
 
-def _identity(item: Any, name: str) -> Any:
-    return item.get(name) or item if name else item.id
+def _identity(item: Any) -> Any:
+    """What tells an object of QEMU's apart."""
+    return (item.get("node-name") or item.get("id") or item) if isinstance(item, dict) else item.id
 
 
 async def _act(machine: Machine, parts: Parts) -> None:
@@ -405,6 +400,9 @@ def _check_kind(live: Domain, device: Device) -> None:
         raise _unsupported("the domain already has a vsock device")
     elif kind == "filesystem" and "virtiofs" not in device.xml():
         raise _unsupported("only virtiofs filesystems can be hotplugged")
+    elif kind in ("filesystem", "vsock"):
+        # their helper and their descriptor are made when the guest starts
+        raise _unsupported(f"live attach of device '{kind}' is not supported yet")
     elif kind == "interface" and element.mac_address:
         _check_nic(live, device)
 
