@@ -142,7 +142,16 @@ def _domain(name: str) -> Domain:
     return next((domain for start, domain in _DOMAINS if name.startswith(start)), Domain.QEMU)
 
 
-_SPELLING = {"xml": "XML", "uuid": "UUID", "id": "ID", "os": "OS", "vcpus": "Vcpus", "dhcp": "DHCP", "cpu": "CPU"}
+_SPELLING = {
+    "xml": "XML",
+    "uuid": "UUID",
+    "id": "ID",
+    "os": "OS",
+    "vcpus": "Vcpus",
+    "dhcp": "DHCP",
+    "cpu": "CPU",
+    "nwfilter": "NWFilter",
+}
 
 
 def api_name(procedure: str) -> str:

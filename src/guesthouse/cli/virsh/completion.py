@@ -212,6 +212,14 @@ def _secrets(place: Place, conn: Connect) -> list[str]:
     return [secret.uuid for secret in conn.list_all_secrets()]
 
 
+def _filters(place: Place, conn: Connect) -> list[str]:
+    return [found.name for found in conn.list_all_nwfilters()]
+
+
+def _filtered(place: Place, conn: Connect) -> list[str]:
+    return [binding.portdev for binding in conn.list_all_nwfilter_bindings()]
+
+
 def _devices(place: Place, conn: Connect) -> list[str]:
     return [device.name for device in conn.list_all_devices()]
 
@@ -252,6 +260,8 @@ _ASKED: dict[str, Callable[[Place, Connect], list[str]]] = {
     "pool": _pools,
     "volume": _volumes,
     "secret": _secrets,
+    "nwfilter": _filters,
+    "binding": _filtered,
     "device": _devices,
     "interface": _interfaces,
     "disk": _disks,
