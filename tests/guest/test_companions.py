@@ -3,10 +3,12 @@ daemon, and ends with the guest."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ DOMAIN = """\
   <name>beside</name>
   <uuid>{uuid}</uuid>
   <memory unit='MiB'>192</memory>
+  <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
   <os><type arch='x86_64' machine='q35'>hvm</type>{boot}</os>
   <features><acpi/></features>
   <devices>
@@ -87,8 +90,26 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
+def with_modules(daemon: Guesthoused, plain: Path, kernel: Path) -> Path:
+    """The small guest's initramfs, and in /more what a shared folder takes."""
+    more = daemon.root.parent / "more"
+    (more / "more").mkdir(parents=True)
+    [modules] = (kernel.parent.parent / "lib/modules").iterdir()
+    for name in ("fuse", "virtiofs"):
+        shutil.copy(next(modules.rglob(f"{name}.ko")), more / "more")
+    names = "".join(f"{path.relative_to(more)}\n" for path in sorted(more.rglob("*")))
+    packed = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=more, capture_output=True
+    )
+    image = daemon.root.parent / "initrd.img"
+    image.write_bytes(plain.read_bytes() + gzip.compress(packed.stdout, 1))
+    image.chmod(0o644)
+    return image
+
+
 def test_a_guest_with_all_of_it(daemon: Guesthoused) -> None:
-    kernel, initrd = media_kernel.kernel_and_initrd()
+    kernel, plain = media_kernel.kernel_and_initrd()
+    initrd = with_modules(daemon, plain, kernel)
     boot = f"<kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>console=ttyS0 quiet</cmdline>"
     share = daemon.root.parent / "share"
     share.mkdir(mode=0o755)
@@ -102,8 +123,10 @@ def test_a_guest_with_all_of_it(daemon: Guesthoused) -> None:
         daemon.ns.run("ip", *words.split())
     daemon.ns.run("ip", "route", "add", "default", "via", "198.51.100.1")
     daemon.start()
-    folder = f"<filesystem type='mount'><source dir='{share}'/><target dir='tag'/><readonly/></filesystem>"
-    define(daemon, boot, folder + PASST)
+    folder = f"<source dir='{share}'/><target dir='{{}}'/></filesystem>"
+    by_9p = "<filesystem type='mount'>" + folder.format("old").replace("<target", "<readonly/><target")
+    by_virtiofs = "<filesystem type='mount'><driver type='virtiofs'/>" + folder.format("tag")
+    define(daemon, boot, by_9p + by_virtiofs + PASST)
     state = daemon.root / "lib/swtpm" / UUID / "tpm2"
     console = Terminal(daemon.ns.command([str(BIN / "virsh"), "-c", daemon.uri, "start", "beside", "--console"]))
     try:
@@ -111,13 +134,15 @@ def test_a_guest_with_all_of_it(daemon: Guesthoused) -> None:
         console.send("cat /sys/class/tpm/tpm0/tpm_version_major /tmp/lease; cat /sys/bus/virtio/devices/*/device\r")
         console.expect("2\r\n198.51.100.2\r\n", timeout=20)
         console.expect("0x0009", timeout=20)  # 9p
+        console.send("insmod /more/fuse.ko; insmod /more/virtiofs.ko; mkdir /mnt; mount -t virtiofs tag /mnt\r")
+        console.send("cat /mnt/note; echo and back >/mnt/reply; sync; echo writ''ten\r")
+        console.expect("from the host", timeout=20)
+        console.expect("written", timeout=20)
     finally:
         console.close()
-    assert running(daemon) == ["passt.avx2", "qemu-system-x86", "swtpm"] or running(daemon) == [
-        "passt",
-        "qemu-system-x86",
-        "swtpm",
-    ]
+    assert (share / "reply").read_text() == "and back\n"
+    programs = {name.partition(".")[0] for name in running(daemon)}
+    assert programs == {"passt", "qemu-system-x86", "swtpm", "virtiofsd"}
     told = json.loads(ok(daemon, "qemu-monitor-command", "beside", '{"execute":"query-tpm"}'))
     assert told["return"][0]["model"] == "tpm-crb"
     made = (state / "tpm2-00.permall").read_bytes()
