@@ -371,6 +371,14 @@ class OperationUnsupported(GuesthouseError):
     default_domain = _D.QEMU
 
 
+class Overflow(GuesthouseError):
+    """libvirt error 82: a number that is too large."""
+
+    code = 82
+    bare = "numerical overflow"
+    prefix = "numerical overflow: "
+
+
 class AgentUnresponsive(GuesthouseError):
     """libvirt error 86."""
 

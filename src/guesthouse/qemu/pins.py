@@ -10,7 +10,8 @@ from guesthouse.model.domain import Domain
 from guesthouse.units import parse_cpus
 
 # what of it is served, in the order of libvirt's documents
-_PINS = ("vcpupin", "emulatorpin")
+_PINS = ("vcpupin", "emulatorpin", "iothreadpin")
+_NUMBERS = {"vcpupin": "vcpu", "iothreadpin": "iothread"}
 
 
 def pinned(document: Domain, number: int) -> set[int] | None:
@@ -29,15 +30,33 @@ def emulator_pinned(document: Domain) -> set[int] | None:
     return parse_cpus(document.vcpu.cpuset) if document.vcpu is not None and document.vcpu.cpuset else None
 
 
+def iothread_pinned(document: Domain, number: int) -> set[int] | None:
+    """The host CPUs of a thread for disks, None where the document does not say."""
+    for node in _tune(document):
+        if node.tag == "iothreadpin" and node.get("iothread") == str(number):
+            return parse_cpus(node.get("cpuset", ""))
+    return parse_cpus(document.vcpu.cpuset) if document.vcpu is not None and document.vcpu.cpuset else None
+
+
 def pin(document: Domain, number: int | None, cpuset: str) -> None:
     """Write down where a processor runs, or with ``number`` None everything else."""
-    tag = "emulatorpin" if number is None else "vcpupin"
-    kept = [n for n in _tune(document) if n.tag != tag or (number is not None and n.get("vcpu") != str(number))]
-    node = etree.Element(tag, {"cpuset": cpuset} if number is None else {"vcpu": str(number), "cpuset": cpuset})
-    tune = etree.Element("cputune")
+    _pin(document, "emulatorpin" if number is None else "vcpupin", number, cpuset)
+
+
+def pin_iothread(document: Domain, number: int, cpuset: str | None) -> None:
+    """Write down where a thread for disks runs, or with ``cpuset`` None that nothing is said of it."""
+    _pin(document, "iothreadpin", number, cpuset)
+
+
+def _pin(document: Domain, tag: str, number: int | None, cpuset: str | None) -> None:
+    of = _NUMBERS.get(tag, "vcpu")
+    kept = [n for n in _tune(document) if n.tag != tag or (number is not None and n.get(of) != str(number))]
+    if cpuset is not None:
+        kept.append(etree.Element(tag, {"cpuset": cpuset} if number is None else {of: str(number), "cpuset": cpuset}))
     known = {name: index for index, name in enumerate(_PINS)}
-    tune.extend(sorted([*kept, node], key=lambda n: (known.get(n.tag, -1), int(n.get("vcpu", 0)))))
-    document.cputune = tune
+    tune = etree.Element("cputune")
+    tune.extend(sorted(kept, key=lambda n: (known.get(n.tag, -1), int(n.get(_NUMBERS.get(n.tag, "vcpu"), 0)))))
+    document.cputune = tune if len(tune) else None
 
 
 def unserved(document: Domain) -> str | None:

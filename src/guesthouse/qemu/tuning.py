@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from guesthouse.errors import OperationInvalid, OperationTimeout, OperationUnsupported, SystemFailure
 from guesthouse.model.domain import Domain
-from guesthouse.qemu import figures
+from guesthouse.qemu import figures, iothreads, throttle
 from guesthouse.qemu.machine import Machine
-from guesthouse.qemu.pins import emulator_pinned, pinned
+from guesthouse.qemu.pins import emulator_pinned, iothread_pinned, pinned
 
 # how long a guest gets to let a processor go (seconds); libvirt waits as long
 _UNPLUG = 5.0
@@ -29,7 +29,7 @@ class Slot(NamedTuple):
 
 async def settle(machine: Machine, live: Domain) -> None:
     """What a guest that has not run yet is told over the monitor: its memory, how often to report it, where its
-    threads run, which links are down."""
+    threads run, which links are down, how fast its disks may be."""
     await plug_enabled(machine, live)
     balloon = live.dev.memballoon
     if balloon is not None and balloon.model != "none":
@@ -40,6 +40,7 @@ async def settle(machine: Machine, live: Domain) -> None:
     for nic in live.dev.interfaces:
         if nic.link is not None and nic.link.state == "down" and nic.alias is not None:
             await machine.execute("set_link", {"name": nic.alias.name, "up": False})
+    await throttle.settle(machine, live)
     await settle_pins(machine, live)
 
 
@@ -52,6 +53,9 @@ async def settle_pins(machine: Machine, live: Domain) -> None:
     for vcpu in await figures.vcpus(machine):
         if (cpus := pinned(live, vcpu.number)) is not None:
             bind([vcpu.thread], cpus)
+    for thread in await iothreads.threads(machine):
+        if (cpus := iothread_pinned(live, thread.number)) is not None:
+            bind([thread.thread], cpus)
 
 
 async def set_balloon(machine: Machine, kib: int) -> None:
@@ -112,9 +116,10 @@ async def unplug_vcpu(machine: Machine, number: int, slot: Slot) -> None:
 
 
 async def emulator_threads(machine: Machine) -> list[int]:
-    """The threads of the process that are no processors."""
-    vcpus = {vcpu.thread for vcpu in await figures.vcpus(machine)} - {machine.pid}
-    return [thread for name in _tasks(machine.pid) if (thread := int(name)) not in vcpus]
+    """The threads of the process that are neither processors nor there for disks alone."""
+    others = {vcpu.thread for vcpu in await figures.vcpus(machine)} - {machine.pid}
+    others |= {thread.thread for thread in await iothreads.threads(machine)}
+    return [thread for name in _tasks(machine.pid) if (thread := int(name)) not in others]
 
 
 def _tasks(pid: int) -> list[str]:

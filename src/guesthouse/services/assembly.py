@@ -20,14 +20,17 @@ from guesthouse.services.device_plug import DevicePlug
 from guesthouse.services.device_update import DeviceUpdate
 from guesthouse.services.devices import Devices
 from guesthouse.services.domain_agent import DomainAgent
+from guesthouse.services.domain_blocks import DomainBlocks
 from guesthouse.services.domain_bulk import DomainBulk
 from guesthouse.services.domain_control import DomainControl
+from guesthouse.services.domain_iothreads import DomainIoThreads
 from guesthouse.services.domain_limits import DomainLimits
 from guesthouse.services.domain_stats import DomainStats
 from guesthouse.services.domain_tuning import DomainTuning
 from guesthouse.services.domains import Domains
 from guesthouse.services.guests import KIND, Guests
 from guesthouse.services.host import Host
+from guesthouse.services.host_tuning import HostTuning
 from guesthouse.services.interfaces import Interfaces
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
@@ -75,12 +78,15 @@ class Services:
         defaults = replace(caps.defaults(), nvram_folder=str(boot_files.nvram_folder(ctx.paths)))
         self.domains.defaults = self.saves.defaults = self.native.defaults = defaults
         self.host = Host(ctx, caps, user)
+        self.host_tuning = HostTuning(self.host, caps)
         self.domain_stats = DomainStats(ctx, self._guests, self._jobs)
         self.domain_bulk = DomainBulk(self._guests, self.domains.filtered)
         self.domain_agent = DomainAgent(self._guests, self._jobs, self.domains, self.networks)
         self.domains.agent_power = self.domain_agent.power
         self.domain_tuning = DomainTuning(ctx, self._guests, self._jobs, self.domain_agent)
         self.domain_limits = DomainLimits(ctx, self._guests, self._jobs, self.network_ports)
+        self.domain_blocks = DomainBlocks(ctx, self._guests, self._jobs, self._runner)
+        self.domain_iothreads = DomainIoThreads(ctx, self._guests, self._jobs)
         plug = DevicePlug(ctx, self._guests, self._jobs, self._runner)
         changes = DeviceUpdate(ctx, self._guests, self._runner, self.networks, self.network_ports)
         self.devices = Devices(ctx, self._guests, self._jobs, plug, changes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from guesthouse.errors import InvalidArg, OperationInvalid
+from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.errors import InvalidArg, OperationInvalid, from_wire
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.machine import Machine
 from guesthouse.services.context import Context
@@ -37,7 +38,8 @@ def impact(guest: Guest, flags: int) -> tuple[bool, bool]:
 def looked_at(guest: Guest, flags: int) -> Domain:
     """The one document that a query with ``flags`` is about. Raises as :func:`impact`, and InvalidArg for both."""
     if flags & LIVE and flags & CONFIG:
-        raise InvalidArg("flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG' are mutually exclusive")
+        text = "Flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG' are mutually exclusive"
+        raise from_wire(InvalidArg.code, ErrorDomain.DOMAIN, text)
     live, _ = impact(guest, flags)
     document = guest.live if live else guest.definition
     assert document is not None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from guesthouse.errors import ArgumentUnsupported, GuesthouseError, check_flags
-from guesthouse.qemu import figures
+from guesthouse.qemu import figures, iothreads
 from guesthouse.qemu.machine import Machine
 from guesthouse.services.domain_stats import Params, alias_of, image_size, interface_figures
 from guesthouse.services.guests import Guest, Guests
@@ -69,6 +69,8 @@ async def _all(guest: Guest, groups: int, *, backing: bool) -> Params:
             await _told(group(guest, out))
     if groups & 32:
         await _told(_block(guest, out, backing))
+    if groups & 128:
+        await _told(_iothread(guest, out))
     if groups & 512:
         await _told(_dirty_rate(guest, out))
     return out
@@ -193,6 +195,18 @@ def _of_file(path: str, format: str) -> tuple[int, ...]:
         return image_size(path, format)
     except GuesthouseError:
         return ()
+
+
+async def _iothread(guest: Guest, out: Params) -> None:
+    machine = _machine(guest)
+    found = [] if machine is None else await iothreads.threads(machine)
+    if found:
+        out["iothread.count"] = ("uint", len(found))
+    for thread in found:
+        start = f"iothread.{thread.number}"
+        out[f"{start}.poll-max-ns"] = ("ullong", thread.poll_max_ns)
+        out[f"{start}.poll-grow"] = ("uint", thread.poll_grow)
+        out[f"{start}.poll-shrink"] = ("uint", thread.poll_shrink)
 
 
 async def _dirty_rate(guest: Guest, out: Params) -> None:

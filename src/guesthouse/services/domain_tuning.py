@@ -261,17 +261,6 @@ class DomainTuning:
         cpus = pins.emulator_pinned(looked_at(self._guests.find(dom), flags))
         return vcpu_map(_all() if cpus is None else cpus, maplen), 1
 
-    def get_iothread_info(self, dom: DomainRef, flags: int) -> tuple[list[tuple[int, bytes]], int]:
-        """Guests have no threads for disks."""
-        check_flags(flags, LIVE | CONFIG, "qemuDomainGetIOThreadInfo")
-        looked_at(self._guests.find(dom), flags)
-        return [], 0
-
-    def pin_iothread(self, dom: DomainRef, iothreads_id: int, cpumap: bytes, flags: int) -> None:
-        check_flags(flags, LIVE | CONFIG, "qemuDomainPinIOThread")
-        impact(self._guests.find(dom), flags)
-        raise InvalidArg(f"iothread {iothreads_id} not found")
-
     # -- shares of the host
 
     def get_scheduler_type(self, dom: DomainRef) -> tuple[str, int]:

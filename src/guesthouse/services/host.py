@@ -147,26 +147,40 @@ class Host:
         self, emulatorbin: str | None, arch: str | None, machine: str | None, virttype: str | None, flags: int
     ) -> str:
         _check_flags(flags, "qemuConnectGetDomainCapabilities", ErrorDomain.QEMU)
-        if virttype is not None and virttype not in _VIRT_TYPES:
-            raise InvalidArg(f"unknown virttype: {virttype}")
-        if arch is not None and arch not in _ARCHES:
-            raise InvalidArg(f"unknown architecture: {arch}")
         async with self._lock:
-            binary, target = await self._target(emulatorbin, arch)
-            usable = await self._kvm_usable()
-            kind = virttype if virttype not in (None, "none") else "kvm" if usable else "qemu"
-            if kind != "qemu" and not (kind == "kvm" and usable):
-                accel = kind if kind in ("kvm", "hvf") else "tcg"
-                raise InvalidArg(f"the accel '{accel}' is not supported by '{binary}' on this host")
-            caps = await self._emulator(binary, "kvm" if kind == "kvm" else "tcg")
-            chosen = _machine(caps, machine)
-            key = (binary, target, chosen.name, kind)
+            caps, target, chosen, kind = await self._hypervisor(emulatorbin, arch, machine, virttype)
+            key = (caps.binary, target, chosen.name, kind)
             if key not in self._domain_capabilities:
                 most = kvm.max_vcpus() if kind == "kvm" else chosen.max_cpus
                 bits = self._node.cpu().address_bits
                 described = offers.domain(caps, target, chosen, kind, vcpus=most, address_bits=bits)
                 self._domain_capabilities[key] = described.to_xml()
             return self._domain_capabilities[key]
+
+    async def hypervisor(
+        self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None
+    ) -> tuple[QemuCapabilities, str]:
+        """What the emulator that serves such guests can do, and with which accelerator. Raises libvirt's errors where
+        there is none."""
+        async with self._lock:
+            caps, _, _, kind = await self._hypervisor(emulator, arch, machine, virttype)
+            return caps, kind
+
+    async def _hypervisor(
+        self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None
+    ) -> tuple[QemuCapabilities, str, Machine, str]:
+        if virttype is not None and virttype not in _VIRT_TYPES:
+            raise InvalidArg(f"unknown virttype: {virttype}")
+        if arch is not None and arch not in _ARCHES:
+            raise InvalidArg(f"unknown architecture: {arch}")
+        binary, target = await self._target(emulator, arch)
+        usable = await self._kvm_usable()
+        kind = virttype if virttype not in (None, "none") else "kvm" if usable else "qemu"
+        if kind != "qemu" and not (kind == "kvm" and usable):
+            accel = kind if kind in ("kvm", "hvf") else "tcg"
+            raise InvalidArg(f"the accel '{accel}' is not supported by '{binary}' on this host")
+        caps = await self._emulator(binary, "kvm" if kind == "kvm" else "tcg")
+        return caps, target, _machine(caps, machine), kind
 
     async def _target(self, binary: str | None, arch: str | None) -> tuple[str, str]:
         """Which emulator serves, and for which architecture. Raises libvirt's errors where they do not fit."""

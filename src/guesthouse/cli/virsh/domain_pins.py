@@ -43,7 +43,7 @@ def write_map(cpus: set[int], count: int) -> bytes:
     return bytes(out)
 
 
-def _wanted(text: str, count: int) -> bytes:
+def wanted_cpus(text: str, count: int) -> bytes:
     """The bitmap for what a user gave. Raises Failed."""
     if text == "r":
         return write_map(set(range(count)), count)
@@ -82,7 +82,7 @@ def pin_vcpu(shell: Shell, given: Given) -> None:
         _show_pins(shell, guest, vcpu, count, flags)
         return
     flags = flags if flags or given.has("current") else _LIVE
-    guest.call("pin_vcpu_flags", vcpu=vcpu, cpumap=_wanted(cpulist, count), flags=flags)
+    guest.call("pin_vcpu_flags", vcpu=vcpu, cpumap=wanted_cpus(cpulist, count), flags=flags)
 
 
 def _show_pins(shell: Shell, guest: Domain, vcpu: int | None, count: int, flags: int) -> None:
@@ -119,7 +119,7 @@ def pin_emulator(shell: Shell, given: Given) -> None:
     count = host_cpus(shell)
     if cpulist is not None:
         flags = flags if flags or given.has("current") else _LIVE
-        guest.call("pin_emulator", cpumap=_wanted(cpulist, count), flags=flags)
+        guest.call("pin_emulator", cpumap=wanted_cpus(cpulist, count), flags=flags)
         return
     length = -(-count // 8)
     ret = guest.call("get_emulator_pin_info", maplen=length, flags=flags)

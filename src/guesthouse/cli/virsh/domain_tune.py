@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from guesthouse.cli.virsh.command import command, data, flag, number, rest, string
+from guesthouse.cli.virsh.command import command, flag, number, rest, string
 from guesthouse.cli.virsh.domain_metadata import affect_flags, affected
-from guesthouse.cli.virsh.domain_pins import host_cpus, read_map
 from guesthouse.cli.virsh.domain_stats import param_text
 from guesthouse.cli.virsh.given import Failed, Given, parse_number
 from guesthouse.cli.virsh.objects import DOMAIN, domain
 from guesthouse.cli.virsh.shell import Shell
-from guesthouse.units import format_cpus, parse_cpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -257,48 +255,3 @@ def perf(shell: Shell, given: Given) -> None:
 
 def _names(text: str | None) -> list[str]:
     return [word for word in (text or "").replace("|", ",").split(",") if word]
-
-
-@command(
-    "domain",
-    "iothreadinfo",
-    "show a guest's threads for disks",
-    DOMAIN,
-    *_AFFECT,
-    description="Show the threads that serve disks alone, and which of the host's CPUs they run on.",
-)
-def iothreads(shell: Shell, given: Given) -> None:
-    flags = affect_flags(given)
-    guest, _ = domain(shell, given)
-    with shell.explain("Unable to get domain IOThreads information"):
-        found = guest.call("get_iothread_info", flags=flags).info
-    if not found:
-        shell.extra("No IOThreads found for the domain")
-        return
-    from guesthouse.cli.tables import format_table
-
-    rows = [[str(item.iothread_id), format_cpus(read_map(item.cpumap))] for item in found]
-    shell.out(format_table(["IOThread ID", "CPU Affinity"], rows, header=not shell.quiet))
-
-
-@command(
-    "domain",
-    "iothreadpin",
-    "say which of the host's CPUs a thread for disks runs on",
-    DOMAIN,
-    number("iothread", "the thread's number", required=True),
-    data("cpulist", "the host's CPUs"),
-    *_AFFECT,
-    description="Bind one of a guest's threads for disks to some of the host's CPUs.",
-)
-def pin_iothread(shell: Shell, given: Given) -> None:
-    flags = affect_flags(given)
-    guest, _ = domain(shell, given)
-    number_ = given.unsigned("iothread")
-    if not number_:
-        raise Failed("Invalid IOThread ID value")
-    from guesthouse.cli.virsh.domain_pins import write_map
-
-    cpus = parse_cpus(given.need("cpulist"))
-    cpumap = write_map(cpus, host_cpus(shell))
-    guest.call("pin_iothread", iothreads_id=number_, cpumap=cpumap, flags=flags)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guesthouse.cli.virsh.command import REST, Command, Option
-from guesthouse.errors import InvalidArg
+from guesthouse.errors import InvalidArg, Overflow
 from guesthouse.units import unit_scale
 
 _INT_MAX = 2**31 - 1
@@ -92,7 +92,7 @@ class Given:
         except InvalidArg as error:
             raise Failed(complaint) from error
         if size > _ULL_MAX:
-            raise Failed(complaint)
+            raise Failed(complaint) from Overflow(f"value too large: {value}{suffix}")
         return size
 
     def timeout(self) -> float | None:
@@ -108,6 +108,17 @@ class Given:
         """Raises Failed where both options were given."""
         if self.has(one) and self.has(other):
             raise Failed(f"Options --{one} and --{other} are mutually exclusive")
+
+    def descriptors(self, name: str = "pass-fds") -> list[int]:
+        """Numbers of open files, with commas between them; none where the option was not given. Raises Failed."""
+        text = self.text(name)
+        if text is None:
+            return []
+        numbers = [(word, parse_number(word)) for word in split_commas(text)]
+        for word, number in numbers:
+            if number is None:
+                raise Failed(f"Unable to parse FD number '{word}'")
+        return [number for _, number in numbers if number is not None]
 
     def require(self, option: str, needed: str) -> None:
         """Raises Failed where ``option`` was given without ``needed``."""

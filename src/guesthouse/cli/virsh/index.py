@@ -43,8 +43,10 @@ _NAMES = {
     "domain_qemu": "qemu-agent-command qemu-monitor-command qemu-monitor-event",
     "domain_control": "domdirtyrate-calc domjobabort domlaunchsecinfo dump inject-nmi send-key send-process-signal"
     " set-lifecycle-action",
-    "domain_tune": "blkiotune cpu-stats domblkerror iothreadinfo iothreadpin memtune numatune perf schedinfo",
+    "domain_tune": "blkiotune cpu-stats domblkerror memtune numatune perf schedinfo",
     "domain_limits": "domiftune",
+    "domain_blocks": "blkdeviotune blockresize domblkthreshold",
+    "domain_iothreads": "iothreadadd iothreaddel iothreadinfo iothreadpin iothreadset",
     "device_attach": "attach-device detach-device detach-device-alias update-device update-memory-device",
     "device_disk": "attach-disk change-media detach-disk",
     "device_nic": "attach-interface detach-interface domif-setlink",
@@ -52,6 +54,8 @@ _NAMES = {
     "domain_events": "event",
     "host": "capabilities cpu-models domcapabilities freecell hostname maxvcpus nodecpumap nodecpustats nodeinfo"
     " nodememstats sysinfo uri version",
+    "host_cpu": "cpu-baseline cpu-compare hypervisor-cpu-baseline hypervisor-cpu-compare",
+    "host_memory": "allocpages freepages node-memory-tune nodesevinfo nodesuspend",
     "interface": "iface-begin iface-commit iface-define iface-destroy iface-dumpxml iface-edit iface-list iface-mac"
     " iface-name iface-rollback iface-start iface-undefine",
     "interface_bridge": "iface-bridge iface-unbridge",

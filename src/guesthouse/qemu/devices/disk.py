@@ -49,9 +49,8 @@ def is_late(device: Disk) -> bool:
 
 
 def _check(domain: Domain, device: Disk) -> None:
-    for name in ("mirror", "iotune"):
-        if getattr(device, name) is not None:
-            raise ConfigUnsupported(f"<{name}> of disk '{device.dev}' is not supported yet")
+    if device.mirror is not None:
+        raise ConfigUnsupported(f"<mirror> of disk '{device.dev}' is not supported yet")
     if device.sgio == "unfiltered":
         raise ConfigUnsupported(f"unfiltered SCSI commands for disk '{device.dev}' are not supported by Linux any more")
     thread = device.driver.iothread if device.driver is not None else None
