@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, RPCError, SystemFailure
@@ -134,6 +134,27 @@ class Link:
         """Call the procedure ``name`` and wait; returns its result. Raises the daemon's error."""
         serial, data = self._machine.call(name, args or None)
         self.send(data)
+        while serial not in self._replies:
+            self._receive()
+        return self._value(self._replies.pop(serial))
+
+    def call_with_files(self, name: str, files: Sequence[int], /, **args: Any) -> Any:
+        """The same for a procedure that takes descriptors, which stay the caller's; only Unix sockets carry them.
+        Raises SystemFailure where one is not open, and then calls nothing."""
+        for fd in files:
+            try:
+                os.fstat(fd)
+            except OSError as error:
+                raise SystemFailure.from_os(error, f"Cannot duplicate FD {fd}", domain=Domain.RPC) from None
+        if files and (self._tunnel is not None or self._sock.family != socket.AF_UNIX):
+            raise InternalError("file descriptor passing is not supported on this socket", domain=Domain.RPC)
+        serial, data = self._machine.call(name, args or None, len(files))
+        self.send(data)
+        try:
+            for fd in files:
+                socket.send_fds(self._sock, [b"\0"], [fd])
+        except OSError as error:
+            raise self._die(self._failed(error, "Cannot write data")) from None
         while serial not in self._replies:
             self._receive()
         return self._value(self._replies.pop(serial))
@@ -373,6 +394,10 @@ class Session:
     def call(self, name: str, /, **args: Any) -> Any:
         """Any procedure by its name in the table; returns its result record. Raises the daemon's error."""
         return self._link.call(name, **args)
+
+    def call_with_files(self, name: str, files: Sequence[int], /, **args: Any) -> Any:
+        """The same for a procedure that takes open files along, by their descriptors."""
+        return self._link.call_with_files(name, files, **args)
 
     def fileno(self) -> int:
         return self._link.fileno()

@@ -9,6 +9,7 @@ The host answers questions; what would change it is refused, but for definitions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,9 @@ class OfflineConnect(Connect):
         if answer is None:
             raise NoSupport(name, domain=Domain.TEST)
         return answer(**args)
+
+    def call_with_files(self, name: str, files: Sequence[int], /, **args: Any) -> Any:
+        raise NoSupport(name, domain=Domain.TEST)
 
     def close(self) -> None:
         """Nothing stays open."""

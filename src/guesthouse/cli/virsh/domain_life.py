@@ -51,9 +51,9 @@ def define(shell: Shell, given: Given) -> None:
 def create(shell: Shell, given: Given) -> None:
     path = given.need("file")
     xml = read_file(path)
-    _refuse_descriptors(given)
+    files = given.descriptors()
     with shell.explain(f"Failed to create domain from {path}"):
-        guest = shell.conn.create_xml(xml, given.flags(_CREATE_FLAGS))
+        guest = _create(shell, xml, given.flags(_CREATE_FLAGS), files)
     shell.extra(f"Domain '{guest.name}' created from {path}\n")
     if given.has("console"):
         from guesthouse.cli.virsh.console import run_console
@@ -79,12 +79,12 @@ def start(shell: Shell, given: Given) -> None:
     guest, _ = domain(shell, given, UUID | NAME)
     if guest.id != -1:
         raise Failed("Domain is already active")
-    _refuse_descriptors(given)
+    files = given.descriptors()
     flags = given.flags(_START_FLAGS)
     started = False
     if flags & _FORCE_BOOT:
         try:
-            guest.create_with_flags(flags)
+            _start(guest, flags, files)
             started = True
         except GuesthouseError as error:
             if error.number not in _UNKNOWN_FLAG:
@@ -93,10 +93,7 @@ def start(shell: Shell, given: Given) -> None:
             flags &= ~_FORCE_BOOT
     if not started:
         with shell.explain(f"Failed to start domain '{guest.name}'"):
-            if flags:
-                guest.create_with_flags(flags)
-            else:
-                guest.create()
+            _start(guest, flags, files)
     shell.extra(f"Domain '{guest.name}' started\n")
     if given.has("console"):
         from guesthouse.cli.virsh.console import run_console
@@ -109,6 +106,22 @@ if TYPE_CHECKING:
     from guesthouse.client import Domain
 
 
+def _create(shell: Shell, xml: str, flags: int, files: list[int]) -> Domain:
+    if not files:
+        return shell.conn.create_xml(xml, flags)
+    made = shell.conn.call_with_files("domain_create_xml_with_files", files, xml_desc=xml, flags=flags)
+    return shell.conn.lookup_by_name(made.dom.name)
+
+
+def _start(guest: Domain, flags: int, files: list[int]) -> None:
+    if files:
+        guest.conn.call_with_files("domain_create_with_files", files, dom=guest, flags=flags)
+    elif flags:
+        guest.create_with_flags(flags)
+    else:
+        guest.create()
+
+
 def _drop_saved_state(shell: Shell, guest: Domain) -> None:
     try:
         saved = guest.has_managed_save_image()
@@ -116,14 +129,6 @@ def _drop_saved_state(shell: Shell, guest: Domain) -> None:
         return
     if saved:
         guest.call("managed_save_remove", flags=0)
-
-
-def _refuse_descriptors(given: Given) -> None:
-    if text := given.raw("pass-fds"):
-        for word in text.split(","):
-            if not word.strip().isdigit():
-                raise Failed(f"Unable to parse FD number '{word}'")
-        raise Failed("passing file descriptors is not supported yet")
 
 
 @command(

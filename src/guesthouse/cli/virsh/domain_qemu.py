@@ -39,12 +39,15 @@ def monitor_command(shell: Shell, given: Given) -> None:
     given.exclusive("hmp", "return-value")
     words = given.rest()
     guest, _ = domain(shell, given)
-    if given.has("pass-fds"):
-        raise Failed("descriptors cannot be passed along")
+    files = given.descriptors()
     cmd = " ".join(words)
     if not given.has("hmp"):
         cmd = _as_json(cmd, words)
-    result = guest.conn.call("qemu_domain_monitor_command", dom=guest, cmd=cmd, flags=_HMP if given.has("hmp") else 0)
+    args = {"dom": guest, "cmd": cmd, "flags": _HMP if given.has("hmp") else 0}
+    if files:
+        result = guest.conn.call_with_files("qemu_domain_monitor_command_with_files", files, **args)
+    else:
+        result = guest.conn.call("qemu_domain_monitor_command", **args)
     text = str(result.result)
     if given.has("return-value"):
         import json
