@@ -16,7 +16,13 @@ from guesthouse.model.devices.platform import Memory
 from guesthouse.model.devices.simple import Controller
 from guesthouse.model.domain import Domain
 
-_MODULES = {"virtio-pmem": "virtiopmem", "virtio-mem": "virtiomem", "sgx-epc": "epc", "dimm": "dimm", "nvdimm": "nvdimm"}
+_MODULES = {
+    "virtio-pmem": "virtiopmem",
+    "virtio-mem": "virtiomem",
+    "sgx-epc": "epc",
+    "dimm": "dimm",
+    "nvdimm": "nvdimm",
+}
 _USB_PORTS = {"ich9-ehci1": 6, "qemu-xhci": 4, "nec-xhci": 4, "ehci": 6}
 
 
