@@ -16,11 +16,10 @@ from guesthouse.errors import InvalidArg
 FOLDER = Path("/var/tmp")
 
 
-def cd_image(files: Mapping[str, bytes], label: str, suffix: str) -> str:
-    """A CD image with ``files`` (name -> content) in its root folder, as a temporary file; its path.
+def cd_bytes(files: Mapping[str, bytes], label: str) -> bytes:
+    """A CD image with ``files`` (name -> content) in its root folder.
 
-    Names are kept by Rock Ridge and Joliet both, since Linux reads the one and Windows the other. The file may be read by
-    its owner alone, as it may hold keys: the daemon lets the guest's user in.
+    Names are kept by Rock Ridge and Joliet both, since Linux reads the one and Windows the other.
     """
     import pycdlib
 
@@ -35,15 +34,25 @@ def cd_image(files: Mapping[str, bytes], label: str, suffix: str) -> str:
             joliet_path=f"/{name}",
             file_mode=0o100444,
         )
+    out = io.BytesIO()
+    try:
+        image.write_fp(out)
+    finally:
+        image.close()
+    return out.getvalue()
+
+
+def cd_image(files: Mapping[str, bytes], label: str, suffix: str) -> str:
+    """:func:`cd_bytes` as a temporary file; its path. It may be read by its owner alone, as it may hold keys: the daemon
+    lets the guest's user in."""
+    content = cd_bytes(files, label)
     descriptor, path = tempfile.mkstemp(prefix="virtinst-", suffix=f"-{suffix}", dir=FOLDER)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            image.write_fp(file)
+            file.write(content)
     except BaseException:
         Path(path).unlink()
         raise
-    finally:
-        image.close()
     return path
 
 

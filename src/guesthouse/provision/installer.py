@@ -16,13 +16,16 @@ from guesthouse.model import domain as model
 from guesthouse.model.devices.address import Boot
 from guesthouse.model.devices.disk import Disk, DiskSource
 from guesthouse.model.devices.interface import Interface
+from guesthouse.model.sysinfo import Entry, Section, SysInfo
 from guesthouse.provision.request import Request, part
 
 
 @dataclass
 class Install:
     """How a guest is installed. ``cdrom`` is the path of a CD; ``bootdev`` boots "cdrom", "network", "hd" or "fd" the
-    first time; ``kernel``, ``initrd`` and ``args`` boot a kernel. ``none`` says that there is nothing to install."""
+    first time; ``kernel``, ``initrd`` and ``args`` boot a kernel. ``none`` says that there is nothing to install.
+    ``answers`` is the path of a CD that the first boot finds besides, such as cloud-init's; ``serial`` is what the guest
+    reads as its serial number meanwhile. ``again`` installs a guest that is there already."""
 
     cdrom: str | None = None
     bootdev: str | None = None
@@ -30,13 +33,16 @@ class Install:
     initrd: str | None = None
     args: str | None = None
     none: bool = False
-    given: bool = False
+    answers: str | None = None
+    serial: str | None = None
+    again: bool = False
     disk: Disk | None = field(default=None, repr=False)
+    answers_disk: Disk | None = field(default=None, repr=False)
 
     @property
     def has_phase(self) -> bool:
         """Whether there is a first boot unlike the others."""
-        return not self.none and bool(self.cdrom or self.bootdev or self.kernel)
+        return bool(self.answers) or (not self.none and bool(self.cdrom or self.bootdev or self.kernel))
 
     @property
     def specified(self) -> bool:
@@ -44,8 +50,11 @@ class Install:
         return self.none or self.has_phase
 
 
-def add_cdrom(request: Request, install: Install) -> None:
-    """Put the installation CD before all others, so that it is the one that boots."""
+def add_cdroms(request: Request, install: Install) -> None:
+    """Put the installation CD before all others, so that it is the one that boots, and that of the answers behind."""
+    if install.answers is not None and install.answers_disk is None:
+        install.answers_disk = Disk(type="file", device="cdrom", readonly=True, source=DiskSource(file=install.answers))
+        request.domain.dev.disks.append(install.answers_disk)
     if install.cdrom is None or install.disk is not None:
         return
     disk = Disk(type="file", device="cdrom", readonly=True, source=DiskSource(file=install.cdrom))
@@ -67,13 +76,19 @@ def documents(request: Request, install: Install) -> tuple[model.Domain | None, 
         return None, final
     first.on_reboot = "destroy"
     boot = part(first, "os", model.Os)
-    if install.kernel:
+    if install.serial is not None and boot.smbios is None and not first.sysinfos:
+        boot.smbios = model.Smbios(mode="sysinfo")
+        entry = Section(entries=[Entry(name="serial", value=install.serial)])
+        first.sysinfos.append(SysInfo(type="smbios", system=entry))
+    if install.kernel and not install.none:
         boot.kernel, boot.initrd = install.kernel, install.initrd
         boot.cmdline = install.args or boot.cmdline
     boot.boots.clear()
     if install.bootdev and not boot.kernel and not by_device:
         _set_order(first, install.bootdev)
-    _take_out_cd(request, install, final)
+    if not request.os.is_windows:  # which needs its CD at later boots, too
+        _take_out(install.disk, final)
+    _take_out(install.answers_disk, final)
     return first, final
 
 
@@ -107,11 +122,11 @@ def _set_order(domain: model.Domain, first: str) -> None:
             part(device, "boot", Boot).order = number
 
 
-def _take_out_cd(request: Request, install: Install, domain: model.Domain) -> None:
-    """The drive stays, empty. Windows needs its CD at later boots, too."""
-    if install.disk is None or request.os.is_windows:
+def _take_out(medium: Disk | None, domain: model.Domain) -> None:
+    """Take a CD out; the drive stays, empty."""
+    if medium is None:
         return
-    disk = next((d for d in domain.dev.disks if d.device == "cdrom" and d.path == install.disk.path), None)
+    disk = next((d for d in domain.dev.disks if d.device == "cdrom" and d.path == medium.path), None)
     if disk is not None:
         disk.source = disk.driver = None
         disk.type = "file"
@@ -125,10 +140,12 @@ def create(
     start: bool,
     transient: bool,
     autostart: bool,
+    before: str | None = None,
     proceed: Callable[[], None] = lambda: None,
 ) -> Domain:
     """Start the guest with its first document and define the other; ``proceed`` is called after each step. Where a
-    step fails, or ``proceed`` raises, the guest is ended and undefined again, and the error raised."""
+    step fails, or ``proceed`` raises, the guest is ended and undefined again, and the error raised. ``before`` is how it
+    was defined before, where it was: it is so again then."""
     started: Domain | None = None
     defined: Domain | None = None
     try:
@@ -144,7 +161,8 @@ def create(
             defined.set_autostart(True)
             proceed()
     except BaseException:
-        for undo in (started and started.destroy, defined and defined.undefine):
+        back = (lambda: conn.define_xml(before)) if before is not None else defined and defined.undefine
+        for undo in (started and started.destroy, defined and back):
             if undo:
                 try:
                     undo()

@@ -63,7 +63,9 @@ def test_passwords() -> None:
 
 
 def test_user_data() -> None:
-    config = cloudinit.CloudInit(disable=True, password="secret", keys={"root": [KEY], "": [KEY]}, hostname="web")
+    config = cloudinit.CloudInit(
+        disable=True, passwords={"root": "secret"}, keys={"root": [KEY], "": [KEY]}, hostname="web"
+    )
     files = config.files("i-1")
     head, _, body = files["user-data"].decode().partition("\n")
     data = json.loads(body)

@@ -69,7 +69,7 @@ def orders(domain: Domain) -> dict[str, int | None]:
 
 def test_a_cd_boots_once() -> None:
     wanted, install = request(), Install(cdrom="/x.iso", bootdev="cdrom")
-    installer.add_cdrom(wanted, install)
+    installer.add_cdroms(wanted, install)
     first, final = installer.documents(wanted, install)
     assert first is not None
     assert first.on_reboot == "destroy" and final.on_reboot is None
@@ -81,7 +81,7 @@ def test_a_cd_boots_once() -> None:
 @pytest.mark.skipif(not Path("/usr/share/osinfo/os").is_dir(), reason="osinfo-db is not installed")
 def test_windows_keeps_its_cd() -> None:
     wanted, install = request(os="win10"), Install(cdrom="/x.iso", bootdev="cdrom")
-    installer.add_cdrom(wanted, install)
+    installer.add_cdroms(wanted, install)
     _, final = installer.documents(wanted, install)
     assert final.dev.disks[1].path == "/x.iso"
 

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from guesthouse import client
@@ -85,7 +86,8 @@ def _size(count: int) -> str:
     return f"{value:.3g} {unit}"
 
 
-def _table(rows: list[tuple[str, ...]]) -> None:
+def table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows, the first of them heads, in columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -98,7 +100,7 @@ def _search(words: str, *, as_json: bool) -> int:
     elif not found:
         print(f"No image of the catalogue has: {words}")
     else:
-        _table([("Name", "System", "Architectures"), *((e.name, e.title, ", ".join(e.files)) for e in found)])
+        table([("Name", "System", "Architectures"), *((e.name, e.title, ", ".join(e.files)) for e in found)])
     return 0 if found else 1
 
 
@@ -111,12 +113,12 @@ def _list(images: Store, *, as_json: bool) -> int:
     elif not found:
         print("No images yet. Fetch one: guest image pull debian-12 (all: guest image search)")
     else:
-        table: list[tuple[str, ...]] = [("Name", "Arch", "Size", "On disk", "Since", "Used by")]
+        lines: list[tuple[str, ...]] = [("Name", "Arch", "Size", "On disk", "Since", "Used by")]
         for i in found:
             day = time.strftime("%Y-%m-%d", time.localtime(i.created)) if i.created else "-"
             used = ", ".join(users[i.path]) or "-"
-            table.append((i.name, i.arch, _size(i.capacity), _size(i.allocation), day, used))
-        _table(table)
+            lines.append((i.name, i.arch, _size(i.capacity), _size(i.allocation), day, used))
+        table(lines)
     return 0
 
 

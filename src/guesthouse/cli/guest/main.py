@@ -6,17 +6,33 @@ import argparse
 import importlib
 import os
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from guesthouse import __version__
 from guesthouse.errors import GuesthouseError
 
-#: Command -> (module of this package, what help says of it). A module has ``declare(parser)`` and ``run(options)``.
+
+class Command(NamedTuple):
+    """``module`` of this package, its functions that declare the options and run, and what help says of it."""
+
+    module: str
+    help: str
+    declare: str = "declare"
+    run: str = "run"
+
+
 COMMANDS = {
-    "image": ("images", "images of installed systems: fetch, keep, remove"),
-    "doctor": ("doctor", "say what works on this host, what does not, and what mends it"),
-    "host": ("host", "change this host's network safely: bridges for guests"),
-    "demo": ("demo", "run a small real guest: daemon, network, console; all taken down after"),
+    "run": Command("run", "make a guest from an image, and start it", "declare_run"),
+    "ls": Command("run", "guests, with their addresses", "declare_ls", "ls"),
+    "ssh": Command("run", "log in to a guest", "declare_ssh", "ssh"),
+    "exec": Command("run", "run a program in a guest, by its agent", "declare_exec", "execute"),
+    "cp": Command("run", "copy files to a guest, and back", "declare_cp", "cp"),
+    "logs": Command("run", "what a guest's serial console said", "declare_logs", "logs"),
+    "rm": Command("run", "remove guests that 'guest run' made", "declare_rm", "rm"),
+    "image": Command("images", "images of installed systems: fetch, keep, remove"),
+    "doctor": Command("doctor", "say what works on this host, what does not, and what mends it"),
+    "host": Command("host", "change this host's network safely: bridges for guests"),
+    "demo": Command("demo", "run a small real guest: daemon, network, console; all taken down after"),
 }
 
 
@@ -25,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     options = parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     try:
-        code = int(_module(options.command).run(options))
+        command = COMMANDS[options.command]
+        code = int(getattr(_module(command), command.run)(options))
         sys.stdout.flush()
         return code
     except GuesthouseError as error:
@@ -38,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _module(command: str) -> Any:
-    return importlib.import_module(f"guesthouse.cli.guest.{COMMANDS[command][0]}")
+def _module(command: Command) -> Any:
+    return importlib.import_module(f"guesthouse.cli.guest.{command.module}")
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -47,8 +64,8 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="guest", description="Guests on this host, from images to running machines.")
     whole.add_argument("--version", action="version", version=f"guest {__version__}")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (_, text) in COMMANDS.items():
-        each = commands.add_parser(name, help=text)
+    for name, row in COMMANDS.items():
+        each = commands.add_parser(name, help=row.help)
         if command in (None, name):
-            _module(name).declare(each)
+            getattr(_module(row), row.declare)(each)
     return whole

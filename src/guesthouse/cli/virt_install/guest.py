@@ -41,7 +41,8 @@ class OsChoice:
 @dataclass
 class Plan:
     """All that is to happen. ``disks`` are those of the command line with what they want of the host's storage;
-    ``temporary`` are files that go when all has happened."""
+    ``temporary`` are files that go when all has happened. ``before`` is the document of a guest that is installed again;
+    ``password_shown`` says that somebody should have the time to write one down."""
 
     request: Request
     install: Install
@@ -49,6 +50,8 @@ class Plan:
     checks: dict[str, bool]
     disks: list[tuple[Disk, Wish]] = field(default_factory=list)
     temporary: list[str] = field(default_factory=list)
+    before: str | None = None
+    password_shown: bool = False
 
 
 def read(options: Options, report: Report) -> Plan:
@@ -71,7 +74,21 @@ def read(options: Options, report: Report) -> Plan:
 def build(options: Options, host: Host, report: Report, plan: Plan, planner: Planner) -> None:
     """Complete ``plan`` for ``host``. Raises UsageError and the errors of the packages below; nothing was made then but
     files in ``plan.temporary``."""
+    from guesthouse.cli.virt_install import first_boot
+
     request, install = plan.request, plan.install
+    if "reinstall" in options:
+        first_boot.take_existing(options, host, plan, report)
+        _method(options, host, plan)
+        _choose_os(options, host, request, install, plan.choice, report)
+        if not install.has_phase:
+            raise UsageError(f"An install method must be specified\n({_METHODS})")
+        first_boot.prepare(options, host, plan, report)
+        _cdroms(plan, planner)
+        for disk in (install.disk, install.answers_disk):
+            if disk is not None:
+                defaults.fill_disk(request, host, disk)
+        return
     defaults.choose(request, host)
     if request.default_type and host.is_qemu and request.is_x86 and request.domain.type != "kvm":
         report.warn(f"KVM acceleration not available, using '{request.domain.type}'")
@@ -84,9 +101,8 @@ def build(options: Options, host: Host, report: Report, plan: Plan, planner: Pla
         raise UsageError(f"Guest name '{request.domain.name}' is already in use.")
     _disks(options, plan, planner, report)
     _memory(plan, report)
-    installer.add_cdrom(request, install)
-    if install.disk is not None:
-        planner.attach(install.disk, Wish(), "", [])
+    first_boot.prepare(options, host, plan, report)
+    _cdroms(plan, planner)
     defaults.fill(request, host)
     _required(options, plan)
     _check_storage(plan, planner)
@@ -97,15 +113,18 @@ def build(options: Options, host: Host, report: Report, plan: Plan, planner: Pla
     _warn(request, report)
 
 
+def _cdroms(plan: Plan, planner: Planner) -> None:
+    installer.add_cdroms(plan.request, plan.install)
+    for disk in (plan.install.disk, plan.install.answers_disk):
+        if disk is not None:
+            planner.attach(disk, Wish(), "", [])
+
+
 def _basics(options: Options, request: Request) -> None:
     domain, kind = request.domain, request.kind
     for unsupported, why in (
         ("paravirt", "Xen guests are not made here"),
         ("container", "containers are not made here"),
-        ("unattended", "unattended installation is not supported yet; answer the installer's questions yourself"),
-        ("cloud-init", "cloud-init is not supported yet"),
-        ("initrd-inject", "putting files into an initrd is not supported yet"),
-        ("reinstall", "installing an existing guest again is not supported yet"),
         ("qemu-commandline", "words for QEMU's command line are not supported yet"),
     ):
         if unsupported in options:

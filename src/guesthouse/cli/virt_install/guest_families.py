@@ -303,5 +303,26 @@ add(
         ("os", "bootdev", "kernel", "initrd", "kernel_args", "kernel_args_overwrite", "no_install"),
         commas=("kernel_args",),
     ),
+    Family(
+        "cloud-init",
+        None,
+        seen_to_elsewhere,
+        extra=(
+            *("disable", "root-password-generate", "root-password-file", "root-ssh-key", "clouduser-ssh-key"),
+            *("ssh-key", "user-data", "meta-data", "network-config"),
+        ),
+    ),
+    Family(
+        "unattended",
+        None,
+        seen_to_elsewhere,
+        "profile",
+        (
+            *("profile", "admin-password-file", "user-login", "user-password-file", "product-key", "reg-login"),
+            *("realname", "hostname", "locale", "keyboard", "timezone", "disk", "layout", "ssh-key", "packages"),
+            *("mirror", "proxy", "late-command"),
+        ),
+        commas=("late-command",),
+    ),
     Family("location", None, seen_to_elsewhere, "location", ("location", "kernel", "initrd")),
 )

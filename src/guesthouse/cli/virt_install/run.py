@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from guesthouse.cli.virt_install import first_boot
 from guesthouse.cli.virt_install.guest import Plan
 from guesthouse.cli.virt_install.interrupts import Gate
 from guesthouse.cli.virt_install.options import Options, UsageError
@@ -31,6 +32,8 @@ def install(options: Options, host: Host, report: Report, plan: Plan, planner: P
     first, final = installer.documents(plan.request, plan.install)
     report.say("\nStarting install...")
     started = time.monotonic()
+    if plan.password_shown:
+        first_boot.let_read()
     with Gate() as gate:
         try:
             _storage(plan, planner, report, gate)
@@ -42,6 +45,7 @@ def install(options: Options, host: Host, report: Report, plan: Plan, planner: P
                 start="noreboot" not in options or first is not None,
                 transient="transient" in options,
                 autostart="autostart" in options,
+                before=plan.before,
                 proceed=gate.check,
             )
             report.end()
