@@ -445,7 +445,7 @@ def _security(request: Request, caps: DomainCaps) -> None:
     if security.type == "sev" and security.policy is None:
         encrypted_state = caps.supported("features/sev") and caps.has_element("features/sev/maxESGuests")
         security.policy = "0x07" if encrypted_state else "0x03"
-    request.domain.launch_security = security.node()
+    request.domain.launch_security = security
 
 
 # -- buses
