@@ -105,7 +105,9 @@ def test_starts_with_what_was_asked_for(guests: dict[str, Guest], name: str) -> 
     built_in = {("ide", 0), ("fdc", 0), ("pci", 0)} | ({("sata", 0)} if live.is_q35 else set())
     wanted: list[Any] = [*dev.disks, *dev.interfaces, *dev.serials, *dev.parallels, *dev.channels, *dev.rngs]
     wanted += [*dev.hubs, *dev.sounds, *(w for w in dev.watchdogs if w.model != "itco")]
-    wanted += [c for c in dev.controllers if (c.type, c.index) not in built_in and c.master is None and c.model != "none"]
+    wanted += [
+        c for c in dev.controllers if (c.type, c.index) not in built_in and c.master is None and c.model != "none"
+    ]
     wanted += [*dev.memories, *dev.iommus]
     wanted += [c for c in dev.consoles if c.is_virtio]
     wanted += [i for i in dev.inputs if i.bus != "ps2"]

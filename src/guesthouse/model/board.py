@@ -228,7 +228,7 @@ def modules(domain: Domain) -> None:
 
 
 def _check_module(domain: Domain, module: Memory) -> None:
-    node, nodes, model = module.node, len(domain.cells), module.model
+    node, nodes, model = module.cell, len(domain.cells), module.model
     if node is not None and not nodes:
         raise XMLDetail("can't add memory backend as guest has no NUMA nodes configured")
     if node is not None and node >= nodes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, board, bandwidth, companions, controller_rules, disk_rules
+from guesthouse.model import addresses, bandwidth, board, companions, controller_rules, disk_rules
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel

@@ -67,7 +67,7 @@ def _memory_options(domain: Domain) -> list[str]:
         options.append("nvdimm=on")
     for number, module in enumerate(module for module in modules if module.model == "sgx-epc"):
         alias = (module.alias and module.alias.name) or ""
-        options.append(f"sgx-epc.{number}.memdev=mem{alias},sgx-epc.{number}.node={module.node or 0}")
+        options.append(f"sgx-epc.{number}.memdev=mem{alias},sgx-epc.{number}.node={module.cell or 0}")
     if not domain.cells:
         options.append(f"memory-backend={memory.ram_id(domain)}")
     return options

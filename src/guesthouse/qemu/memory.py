@@ -124,8 +124,8 @@ class Backend:
 
     def __init__(self, domain: Domain, places: Places, cell: Cell | None = None, module: Memory | None = None) -> None:
         self.domain, self.places, self.cell, self.module = domain, places, cell, module
-        if module is not None and module.node is not None and module.node < len(domain.cells):
-            self.cell = domain.cells[module.node]
+        if module is not None and module.cell is not None and module.cell < len(domain.cells):
+            self.cell = domain.cells[module.cell]
         backing = domain.memory_backing
         self.kind = (backing is not None and backing.source is not None and backing.source.type) or None
         self.path = module.path if module is not None else None
@@ -328,8 +328,8 @@ def module(domain: Domain, device: Memory, places: Places) -> Parts:
     target = device.target
     assert target is not None
     props: Props = {"driver": _DRIVERS[device.model or ""]}
-    if device.node is not None:
-        props["node"] = device.node
+    if device.cell is not None:
+        props["node"] = device.cell
     sizes = (target.label.size if target.label is not None else None, target.block, target.requested)
     props |= {key: kib * 1024 for key, kib in zip(_MODULE_KEYS, sizes, strict=True) if kib}
     if device.uuid:

@@ -22,10 +22,10 @@ from guesthouse.model.capabilities import (
     GuestDomain,
     GuestFeatures,
     GuestSection,
+    LoaderOffer,
     MachineType,
     MaxPhysAddr,
     ModelOffer,
-    LoaderOffer,
     Offer,
     OsOffer,
     Toggle,
@@ -119,7 +119,9 @@ def domain(
 def _os(arch: str, machine: Machine) -> OsOffer:
     """The firmware that the host has for such guests."""
     found = [each for each in firmware.descriptors() if each.device != "kernel" and each.targeted(arch, machine.name)]
-    kinds = [kind for kind, name in (("bios", "bios"), ("efi", "uefi")) if any(name in each.interfaces for each in found)]
+    kinds = [
+        kind for kind, name in (("bios", "bios"), ("efi", "uefi")) if any(name in each.interfaces for each in found)
+    ]
     secure = any("requires-smm" in each.features and "secure-boot" in each.features for each in found)
     flash = [each.image for each in found if each.device == "flash"]
     loader = LoaderOffer(

@@ -51,7 +51,7 @@ class Memory(Element, tag="memory"):
         return (self.target and self.target.size) or 0
 
     @property
-    def node(self) -> int | None:
+    def cell(self) -> int | None:
         """The guest's own node that it belongs to."""
         return self.target.node if self.target is not None else None
 
