@@ -13,7 +13,7 @@ import pytest
 
 from guesthouse.cli.virsh import index
 from guesthouse.services.context import Config
-from support import doctables
+from support import doctables, manuals
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -24,6 +24,17 @@ UNITS = sorted((ROOT / "contrib/systemd").iterdir())
 def test_generated_part_is_fresh(name: str) -> None:
     page = (ROOT / doctables.TABLES[name][0]).read_text()
     assert page == doctables.filled(name), "run: python tests/support/doctables.py"
+
+
+@pytest.mark.parametrize("name", manuals.PAGES)
+def test_manual_page_is_fresh_and_renders_without_a_warning(name: str) -> None:
+    page = (doctables.MAN / name).read_text()
+    assert page == manuals.PAGES[name](), "run: python tests/support/doctables.py"
+    if shutil.which("groff"):
+        argv = ["groff", "-man", "-Tutf8", "-ww", "-P-c", "-rLL=100n", str(doctables.MAN / name)]
+        run = subprocess.run(argv, capture_output=True, text=True)
+        assert run.returncode == 0 and run.stderr == ""
+        assert "guesthouse" in run.stdout
 
 
 def test_every_key_of_the_configuration_is_told() -> None:

@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that follow from the code, between their marks.
+"""Writes the parts of the documentation that follow from the code, between their marks, and the manual pages.
 
     python tests/support/doctables.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from guesthouse.cli.virsh.index import GROUPS, all_commands
 from guesthouse.cli.virt_install.options import OPTIONS, UNSERVED
 from guesthouse.wire.procedures import PROCEDURES
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.manuals import PAGES
+
 ROOT = Path(__file__).parents[2]
+MAN = ROOT / "share/man"
 
 # procedures without a handler by what they are for; the first that fits counts
 _THEMES = (
@@ -125,5 +131,7 @@ def filled(name: str) -> str:
 
 
 if __name__ == "__main__":
+    for path, write in PAGES.items():
+        (MAN / path).write_text(write())
     for each, (page, _) in TABLES.items():
         (ROOT / page).write_text(filled(each))

@@ -1,0 +1,167 @@
+"""Manual pages in roff, from the declarations of commands and options; run by doctables.py, which writes share/man."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+
+from guesthouse import __version__
+from guesthouse.cli.guest.main import parser as guest_parser
+from guesthouse.cli.virsh import help as helper
+from guesthouse.cli.virsh.command import ALIAS, Command
+from guesthouse.cli.virsh.index import GROUPS, all_commands
+from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS, UNSERVED
+from guesthouse.daemon.main import _parser as daemon_parser
+
+
+def _text(text: str) -> str:
+    """``text`` so that roff takes it as it is."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in escaped.splitlines())
+
+
+def _head(name: str, section: int, what: str) -> list[str]:
+    title = f'.TH "{name.upper()}" "{section}" "" "guesthouse {__version__}" "Guesthouse"'
+    return [title, ".nh", ".ad l", ".SH NAME", f"{_text(name)} \\- {_text(what)}"]
+
+
+def _listed(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """Terms and what they mean."""
+    lines = []
+    for term, meaning in rows:
+        lines += [".TP", f"\\fB{_text(term)}\\fR", _text(meaning)]
+    return lines
+
+
+def _see(*names: str) -> list[str]:
+    pages = (f"\\fB{_text(name)}\\fR({section})" for name, _, section in (each.partition(".") for each in names))
+    return [".SH SEE ALSO", ",\n".join(pages)]
+
+
+def _command(command: Command) -> list[str]:
+    shown = [option for option in command.options if option.kind != ALIAS]
+    synopsis = "".join(helper._synopsis(shown))
+    about = command.description or f"{command.help[0].upper()}{command.help[1:]}."
+    lines = [f".SS {_text(command.name)}", f"\\fB{_text(command.name)}\\fR{_text(synopsis)}", ".PP", _text(about)]
+    by_place = False
+    rows = []
+    for option in shown:
+        by_place = by_place or helper._by_place(option)
+        rows.append((helper._usage(option, by_place), option.help))
+    return lines + _listed(rows)
+
+
+def virsh() -> str:
+    options = re.findall(r"^    (-.*?|  +--\S+)(?:  +|\n {28})(\S.*)$", helper._OPTIONS, re.M)
+    lines = _head("virsh", 1, "manage virtual machines, networks and storage of a libvirt-compatible daemon")
+    lines += [
+        ".SH SYNOPSIS",
+        "\\fBvirsh\\fR [\\fIOPTION\\fR]... [\\fICOMMAND\\fR [\\fIARGUMENT\\fR]...]",
+        ".SH DESCRIPTION",
+    ]
+    lines += [
+        "Runs one command, or several that a semicolon separates in one argument; without any it is a shell with history",
+        "and completion. Options of a command stand anywhere behind its name, as \\fB\\-\\-name value\\fR or",
+        "\\fB\\-\\-name=value\\fR; required values and most others may be given by their place alone.",
+        "The exit code is 0 where the last command succeeded, else 1.",
+        ".SH OPTIONS",
+        *_listed(options),
+        ".SH COMMANDS",
+    ]
+    for group, commands in all_commands().items():
+        lines += [f'.SH "{GROUPS[group].upper()}"']
+        for command in commands:
+            lines += _command(command)
+    lines += [
+        ".SH ENVIRONMENT",
+        *_listed(
+            [
+                ("VIRSH_DEFAULT_CONNECT_URI, LIBVIRT_DEFAULT_URI", "where to connect without -c"),
+                ("VIRSH_DEBUG, VIRSH_LOG_FILE", "as -d and -l"),
+                ("VISUAL, EDITOR", "the editor of the commands that edit"),
+                ("VIRSH_HISTSIZE", "lines of history, 500 where it is not set"),
+            ]
+        ),
+        *_see("virt-install.1", "guest.1", "guesthoused.8"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def virt_install() -> str:
+    lines = _head("virt-install", 1, "make a virtual machine and install an operating system in it")
+    lines += [
+        ".SH SYNOPSIS",
+        "\\fBvirt\\-install\\fR \\-\\-name NAME \\-\\-memory MIB STORAGE INSTALL [\\fIOPTION\\fR]...",
+    ]
+    lines += [
+        ".SH DESCRIPTION",
+        "Defines a guest as the options say, starts its installation and opens its console. Many options take",
+        "sub\\-options, separated by commas: \\fB\\-\\-disk size=20,bus=virtio\\fR; \\fB\\-\\-disk=?\\fR lists those of one.",
+    ]
+    group = ""
+    for option in OPTIONS:
+        if not option.help or option.group == UNSERVED:
+            continue
+        if option.group != group:
+            group = option.group
+            lines.append(f'.SH "{group.upper()}"')
+        value = {FLAG: "", MAYBE: f" [{option.name.upper()}]"}.get(option.kind, f" {option.name.upper()}")
+        names = [f"-{name}" if len(name) == 1 else f"--{name}" for name in option.names]
+        lines += _listed([(f"{', '.join(names)}{value}", option.help)])
+    return "\n".join([*lines, *_see("virsh.1", "guest.1", "guesthoused.8")]) + "\n"
+
+
+def _argparse(parser: argparse.ArgumentParser, section: int, what: str, see: list[str]) -> str:
+    lines = _head(parser.prog, section, what)
+    lines += [".SH SYNOPSIS", _usage(parser)]
+    lines += [".SH DESCRIPTION", _text(parser.description or what), *_actions(parser, ".SH OPTIONS")]
+    for words, each in _below(parser):
+        lines += [f'.SH "{" ".join(words).upper()}"', _usage(each), ".PP", _text(each.description or "")]
+        lines += _actions(each, ".PP")
+        if each.epilog:
+            lines += [".PP", _text(each.epilog)]
+    return "\n".join([*(line for line in lines if line), *_see(*see)]) + "\n"
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    return _text(" ".join(parser.format_usage().removeprefix("usage: ").split()))
+
+
+def _actions(parser: argparse.ArgumentParser, head: str) -> list[str]:
+    rows = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) or action.help == argparse.SUPPRESS:
+            continue
+        value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+        term = f"{', '.join(action.option_strings)}{value}" if action.option_strings else value.strip()
+        rows.append((term, (action.help or "").replace("%%", "%")))
+    return [head, *_listed(rows)] if rows else []
+
+
+def _below(parser: argparse.ArgumentParser, *above: str) -> list[tuple[list[str], argparse.ArgumentParser]]:
+    """The commands of ``parser`` that take options of their own, and theirs."""
+    found: list[tuple[list[str], argparse.ArgumentParser]] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, each in action.choices.items():
+                below = _below(each, *above, name)
+                found += below or [([*above, name], each)]
+    return found
+
+
+def guest() -> str:
+    return _argparse(guest_parser(), 1, "look after this host and its guests", ["virsh.1", "guesthoused.8"])
+
+
+def guesthoused() -> str:
+    return _argparse(daemon_parser(), 8, "the daemon that runs guests", ["virsh.1", "virt-install.1", "guest.1"])
+
+
+#: path below share/man -> what makes the page
+PAGES = {
+    "man1/virsh.1": virsh,
+    "man1/virt-install.1": virt_install,
+    "man1/guest.1": guest,
+    "man8/guesthoused.8": guesthoused,
+}
