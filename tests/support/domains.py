@@ -15,6 +15,8 @@ from guesthouse.model.domain import Domain
 from guesthouse.qemu import firmware, memory
 from guesthouse.qemu.command import Wiring
 from guesthouse.qemu.devices import block
+from guesthouse.qemu.devices.chardev import Certificates
+from guesthouse.qemu.devices.hostdev import HostdevEnd
 
 DATA = Path(__file__).parents[1] / "data"
 DOMAINS = DATA / "domain"
@@ -79,6 +81,8 @@ def live(domain: Domain) -> Domain:
         listen = display.listens[0] if display.listens else None
         if listen is not None and listen.type == "socket" and not listen.socket:
             listen.socket = f"/var/lib/libvirt/qemu/domain--1-{domain.name}/{display.type}.sock"
+        if display.gl_node_missing:
+            display.set_option("gl.rendernode", "/dev/dri/foo")
         if display.autoport:
             display.port = 5900 + number
     return domain
@@ -133,6 +137,13 @@ def wiring(domain: Domain) -> Wiring:
     for share in dev.filesystems:
         if share.is_virtiofs and share.alias is not None:
             wired.paths[share.alias.name or ""] = f"{folder}/{share.alias.name}-fs.sock"
+    for device in [*dev.redirdevs, *dev.smartcards]:
+        if device.type == "unix" and device.source is not None and device.source.mode == "bind":
+            wired.sockets[(device.alias and device.alias.name) or ""] = 1729
+    for hostdev in dev.hostdevs:
+        generic = "/dev/sg0" if hostdev.type == "scsi" else ""
+        wired.hostdevs[(hostdev.alias and hostdev.alias.name) or ""] = HostdevEnd(generic, vhost=3)
+    wired.certificates = Certificates(spice="/etc/pki/libvirt-spice", chardev="/etc/pki/libvirt-chardev")
     wired.paths["tpm0"], wired.tpm = "/dev/test", (1729, 1730)
     wired.vhosts["vsock0"] = 6789
     for video in dev.videos:

@@ -85,7 +85,7 @@ def _virtio_serial(domain: Domain) -> None:
 
 
 def _usb(domain: Domain) -> None:
-    """Ports on the first USB bus for inputs and disks."""
+    """Ports on the first USB bus, in the order in which libvirt gives them."""
     dev = domain.dev
     ports = max(
         (
@@ -95,9 +95,13 @@ def _usb(domain: Domain) -> None:
         ),
         default=0,
     )
-    readers = [controller for controller in dev.controllers if controller.type == "ccid"]
-    everything: list[Any] = [*dev.disks, *readers, *dev.inputs, *dev.hubs]
-    devices = [d for d in everything if getattr(d, "bus", "usb") == "usb"]
+    devices: list[Any] = [*dev.hubs, *(d for d in dev.hostdevs if d.type == "usb" and d.mode != "capabilities")]
+    devices += [d for d in dev.disks if d.bus == "usb"]
+    devices += [d for d in dev.controllers if d.type == "ccid"]
+    devices += [d for d in dev.inputs if d.bus == "usb"]
+    devices += [d for d in dev.serials if d.target is not None and d.target.type == "usb-serial"]
+    devices += [d for d in dev.sounds if d.model == "usb"]
+    devices += dev.redirdevs
     taken = {d.address.port for d in devices if d.address is not None and d.address.type == "usb"}
     for device in devices:
         if device.address is not None and device.address.type == "usb" and device.address.port:
@@ -123,7 +127,6 @@ def assign_aliases(domain: Domain) -> None:
     for controller in dev.controllers:
         give(controller, _controller_alias(domain, controller))
     plain = (
-        (dev.interfaces, "net"),
         (dev.filesystems, "fs"),
         (dev.tpms, "tpm"),
         (dev.vsocks, "vsock"),
@@ -138,8 +141,13 @@ def assign_aliases(domain: Domain) -> None:
         (dev.sounds, "sound"),
         (dev.watchdogs, "watchdog"),
         (dev.hubs, "hub"),
+        (dev.smartcards, "smartcard"),
+        (dev.redirdevs, "redir"),
+        (dev.shmems, "shmem"),
     )
-    for devices, prefix in plain:
+    plain_cards = [nic for nic in dev.interfaces if nic.type != "hostdev"]
+    whole = [*(nic for nic in dev.interfaces if nic.type == "hostdev"), *dev.hostdevs]
+    for devices, prefix in ((plain_cards, "net"), (whole, "hostdev"), *plain):
         for index, device in enumerate(devices):
             give(device, f"{prefix}{index}")
     for module in dev.memories:

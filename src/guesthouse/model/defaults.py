@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, bandwidth, board, companions, controller_rules, disk_rules
+from guesthouse.model import addresses, bandwidth, board, companions, controller_rules, device_rules, disk_rules
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
 from guesthouse.model.devices.interface import Interface, MacAddress, Model
-from guesthouse.model.devices.simple import Audio, Controller, ControllerMaster, Input, MemBalloon
+from guesthouse.model.devices.simple import Controller, ControllerMaster, Input, MemBalloon
 from guesthouse.model.domain import BootDevice, Clock, Cpu, CpuModel, Domain, Vcpu
 
 _MOMENT = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
@@ -82,6 +82,7 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     _screen(domain)
     _inputs(domain)
     companions.prepare(domain)
+    device_rules.complete(domain)
     for watchdog in dev.watchdogs:
         watchdog.action = watchdog.action or "reset"
     for rng in dev.rngs:
@@ -290,6 +291,7 @@ def _serial(serial: Serial, index: int) -> None:
         target.port = index
     if target.model is None:
         model = {"isa-serial": "isa-serial", "pci-serial": "pci-serial", "usb-serial": "usb-serial"}
+        model["isa-debug"] = "isa-debugcon"
         target.model = CharModel(name=model.get(target.type, target.type))
 
 
@@ -306,9 +308,6 @@ def _screen(domain: Domain) -> None:
         dev.videos.insert(0, dev.videos.pop(next(i for i, v in enumerate(dev.videos) if v is primary[0])))
     for index, video in enumerate(dev.videos):
         _video(video, primary=index == 0)
-    if not dev.audios:
-        spice = any(graphics.type == "spice" for graphics in dev.graphics)
-        dev.audios.append(Audio(id=1, type="spice" if spice else "none"))
 
 
 def _graphics(graphics: Graphics) -> None:
@@ -333,7 +332,9 @@ def _graphics(graphics: Graphics) -> None:
         graphics.port = graphics.autoport = graphics.listen = None
         graphics.socket = first.socket if graphics.type == "vnc" else None
         return
-    if graphics.port in (0, -1):
+    if graphics.type == "spice":
+        _spice_ports(graphics)
+    elif graphics.port in (0, -1):
         graphics.port = None
         graphics.autoport = True
     if graphics.autoport is None:
@@ -359,6 +360,15 @@ def _graphics(graphics: Graphics) -> None:
         graphics.listen = None
 
 
+def _spice_ports(graphics: Graphics) -> None:
+    """-1 for both, or for the plain port alone, is the host's choice."""
+    if graphics.port == -1 and graphics.tls_port in (None, 0, -1):
+        graphics.autoport = True
+    graphics.port = None if graphics.port in (0, -1) else graphics.port
+    graphics.tls_port = None if graphics.tls_port in (0, -1) else graphics.tls_port
+    graphics.autoport = bool(graphics.autoport)
+
+
 def _video(video: Video, primary: bool) -> None:
     if video.model is None:
         video.model = VideoModel(type="cirrus")
@@ -378,7 +388,10 @@ def _video(video: Video, primary: bool) -> None:
 def _inputs(domain: Domain) -> None:
     inputs = domain.dev.inputs
     for item in inputs:
-        item.bus = item.bus or ("usb" if item.type == "tablet" else "ps2")
+        if item.type == "evdev":
+            item.bus = None
+            continue
+        item.bus = item.bus or ("ps2" if item.type in ("mouse", "keyboard") else "usb")
         if item.bus == "ps2" and item.type == "tablet":
             raise InternalError("ps2 bus does not support tablet input device", domain=ErrorDomain.DOMAIN)
     for kind in ("mouse", "keyboard"):
@@ -424,6 +437,11 @@ def _controllers(domain: Domain) -> None:
     for device in [*dev.channels, *dev.consoles]:
         if device.target is not None and device.target.type == "virtio":
             need("virtio-serial", (device.address and device.address.controller) or 0)
+    for card in dev.smartcards:
+        need("ccid", (card.address and card.address.controller) or 0)
+    scsi = [(d.address and d.address.controller) or 0 for d in dev.hostdevs if d.type == "scsi"]
+    for index in range(max(scsi, default=-1) + 1):
+        need("scsi", index, "lsilogic")
 
 
 def _companion(one: Controller, other: Controller) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from guesthouse.model.devices.audio import Audio, Sound
 from guesthouse.model.devices.chardev import Channel, Console, Parallel, Serial
 from guesthouse.model.devices.disk import Disk, DiskSource
 from guesthouse.model.devices.filesystem import Filesystem
 from guesthouse.model.devices.graphics import Graphics, Video
+from guesthouse.model.devices.hostdev import Hostdev
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.devices.platform import Iommu, Memory, Panic
-from guesthouse.model.devices.simple import Audio, Controller, Hub, Input, MemBalloon, Other, Rng, Sound, Watchdog
+from guesthouse.model.devices.redirected import Redirdev, RedirFilter, Shmem, Smartcard
+from guesthouse.model.devices.simple import Controller, Hub, Input, MemBalloon, Other, Rng, Watchdog
 from guesthouse.model.devices.tpm import Tpm
 from guesthouse.model.devices.vsock import Vsock
 from guesthouse.model.fields import (
@@ -359,7 +362,7 @@ class Devices(Element, tag="devices"):
     leases: list[Other] = Children(Other, "lease")
     filesystems: list[Filesystem] = Children(Filesystem)
     interfaces: list[Interface] = Children(Interface)
-    smartcards: list[Other] = Children(Other, "smartcard")
+    smartcards: list[Smartcard] = Children(Smartcard)
     serials: list[Serial] = Children(Serial)
     parallels: list[Parallel] = Children(Parallel)
     consoles: list[Console] = Children(Console)
@@ -370,16 +373,16 @@ class Devices(Element, tag="devices"):
     sounds: list[Sound] = Children(Sound)
     audios: list[Audio] = Children(Audio)
     videos: list[Video] = Children(Video)
-    hostdevs: list[Other] = Children(Other, "hostdev")
-    redirdevs: list[Other] = Children(Other, "redirdev")
-    redirfilters: list[Other] = Children(Other, "redirfilter")
+    hostdevs: list[Hostdev] = Children(Hostdev)
+    redirdevs: list[Redirdev] = Children(Redirdev)
+    redirfilters: list[RedirFilter] = Children(RedirFilter)
     hubs: list[Hub] = Children(Hub)
     watchdogs: list[Watchdog] = Children(Watchdog)
     memballoon: MemBalloon | None = Child(MemBalloon)
     rngs: list[Rng] = Children(Rng)
     nvrams: list[Other] = Children(Other, "nvram")
     panics: list[Panic] = Children(Panic)
-    shmems: list[Other] = Children(Other, "shmem")
+    shmems: list[Shmem] = Children(Shmem)
     memories: list[Memory] = Children(Memory)
     iommus: list[Iommu] = Children(Iommu)
     vsocks: list[Vsock] = Children(Vsock)

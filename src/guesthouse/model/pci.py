@@ -18,7 +18,17 @@ from guesthouse.model.domain import Domain
 
 Place = tuple[int, int, int]
 
-_CONVENTIONAL_NICS = ("rtl8139", "e1000", "ne2k_pci", "pcnet", "i82551", "i82557b", "i82559er", "e1000-82544gc")
+_CONVENTIONAL_NICS = (
+    "vmxnet3",
+    "rtl8139",
+    "e1000",
+    "ne2k_pci",
+    "pcnet",
+    "i82551",
+    "i82557b",
+    "i82559er",
+    "e1000-82544gc",
+)
 _ICH9_UHCI = {"ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2, "ich9-ehci1": 7}
 _ROOTS = ("pci-root", "pcie-root")
 _ROOT_PORT = "pcie-root-port"
@@ -79,6 +89,12 @@ def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
     for disk in dev.disks:
         if disk.bus == "virtio":
             yield disk, _virtio(disk.model)
+    for nic in dev.interfaces:
+        if nic.type == "hostdev":
+            yield nic, "express"
+    for device in dev.hostdevs:
+        if device.takes_pci:
+            yield device, _virtio(device.model)
     if dev.memballoon is not None and dev.memballoon.model != "none":
         yield dev.memballoon, _virtio(dev.memballoon.model)
     for rng in dev.rngs:
@@ -88,10 +104,12 @@ def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
             yield watchdog, "conventional"
     for video in dev.videos:
         if video.model is not None and video.model.type not in ("none", "ramfb"):
-            yield video, "express" if video.model.type == "virtio" else "conventional"
+            yield video, "express" if video.model.type in ("virtio", "bochs") else "conventional"
+    for shared in dev.shmems:
+        yield shared, "conventional"
     for item in dev.inputs:
         if item.bus == "virtio":
-            yield item, "express"
+            yield item, _virtio(item.model)
     for serial in dev.serials:
         if serial.target is not None and serial.target.type == "pci-serial":
             yield serial, "conventional"

@@ -7,10 +7,12 @@ from __future__ import annotations
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.address import Address
+from guesthouse.model.devices.audio import Sound
 from guesthouse.model.devices.chardev import Channel, CharDevice, CharTarget, Console
 from guesthouse.model.devices.disk import Disk, DiskDriver, DiskTarget
 from guesthouse.model.devices.graphics import Graphics, Image, Video, VideoModel
 from guesthouse.model.devices.interface import Interface, InterfaceSource, MacAddress, Model
+from guesthouse.model.devices.redirected import Redirdev
 from guesthouse.model.devices.simple import (
     Controller,
     ControllerMaster,
@@ -19,7 +21,6 @@ from guesthouse.model.devices.simple import (
     Other,
     Rng,
     RngBackend,
-    Sound,
 )
 from guesthouse.model.devices.tpm import Tpm, TpmBackend
 from guesthouse.model.domain import (
@@ -589,7 +590,7 @@ def _spice(request: Request, caps: DomainCaps) -> None:
     # a daemon that says that it has none gets none
     refused = caps.has_element("devices/redirdev") and not caps.supported("devices/redirdev")
     if not dev.redirdevs and "redirdev" not in request.without and request.is_x86 and not usb_off and not refused:
-        dev.redirdevs += [other("redirdev", {"bus": "usb", "type": "spicevmc"}) for _ in range(2)]
+        dev.redirdevs += [Redirdev(bus="usb", type="spicevmc") for _ in range(2)]
 
 
 def address(text: str) -> Address:

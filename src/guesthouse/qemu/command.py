@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from guesthouse.errors import ConfigUnsupported
-from guesthouse.model.devices.chardev import CharDevice
+from guesthouse.model.devices.chardev import CharEnd
+from guesthouse.model.devices.simple import Rng
 from guesthouse.model.domain import Domain
 from guesthouse.model.sysinfo import SysInfo
 from guesthouse.qemu import board, boot, clock, firmware, memory, pins, processors
-from guesthouse.qemu.devices import block, chardev, controller, disk, graphics, interface, simple
+from guesthouse.qemu.devices import audio, block, chardev, controller, disk, graphics, interface, redirected, simple
 from guesthouse.qemu.devices import filesystem as shares
+from guesthouse.qemu.devices import hostdev as hostdevs
 from guesthouse.qemu.devices import passt as passts
 from guesthouse.qemu.devices import tpm as tpms
 from guesthouse.qemu.devices import vsock as vsocks
 from guesthouse.qemu.parts import Parts, compact, quote
 
 # what is kept in a document but would be silently ignored by a guest: refused instead
-_UNSERVED = ("blkiotune", "memtune", "perf")
+_UNSERVED = (*("blkiotune", "memtune", "perf"),)
 # a bus comes before what is plugged into it
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
 _UNSERVED_FEATURES = ("xen", "gic")
@@ -27,14 +29,16 @@ _UNSERVED_FEATURES = ("xen", "gic")
 
 @dataclass
 class Command:
-    """``argv`` and the descriptors that it names, which the process must inherit."""
+    """``argv``, the descriptors that it names, which the process must inherit, and variables of its environment."""
 
     argv: list[str]
     fds: list[int]
+    environment: dict[str, str] = field(default_factory=dict)
 
     def shell(self) -> str:
         """The command as one types it."""
-        return shlex.join(self.argv)
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*variables, shlex.join(self.argv)])
 
 
 @dataclass
@@ -57,6 +61,12 @@ class Wiring:
     memory: memory.Places = field(default_factory=lambda: memory.Places(memory.RAM_FOLDER))
     host: SysInfo | None = None
     disks: block.Prepared = field(default_factory=block.Prepared)
+    #: A tap's further queues by interface alias, the accelerators of each, and descriptors of vDPA devices.
+    queues: dict[str, list[int]] = field(default_factory=dict)
+    accelerators: dict[str, list[int]] = field(default_factory=dict)
+    vdpas: dict[str, int] = field(default_factory=dict)
+    hostdevs: dict[str, hostdevs.HostdevEnd] = field(default_factory=dict)
+    certificates: chardev.Certificates = field(default_factory=chardev.Certificates)
 
 
 def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
@@ -79,7 +89,9 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     argv += memory.numa_arguments(domain, wiring.memory)
     argv += ["-uuid", domain.uuid or ""]
     argv += board.smbios_arguments(domain, wiring.host)
-    argv += ["-no-user-config", "-nodefaults", "-display", "none"]
+    argv += ["-no-user-config", "-nodefaults"]
+    if not any(display.type in graphics.LOCAL for display in dev.graphics):
+        argv += ["-display", "none"]
     argv += ["-chardev", f"socket,id=charmonitor,fd={wiring.monitor_fd},server=on,wait=off"]
     argv += ["-mon", "chardev=charmonitor,id=monitor,mode=control"]
     argv += clock.clock_arguments(domain)
@@ -97,9 +109,11 @@ def build(domain: Domain, wiring: Wiring, *, sandbox: bool = True) -> Command:
     if sandbox:
         argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     argv += ["-msg", "timestamp=on"]
+    own: dict[str, str] = {}
     if domain.qemu is not None:
         argv += domain.qemu.arguments
-    return Command(argv, parts.fds)
+        own = domain.qemu.environment
+    return Command(argv, parts.fds, {**parts.environment, **clock.environment(domain), **own})
 
 
 def device_parts(domain: Domain, wiring: Wiring) -> Parts:
@@ -125,15 +139,15 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     for share in dev.filesystems:
         name = (share.alias and share.alias.name) or ""
         parts += shares.filesystem(domain, share, wiring.paths.get(name))
+    sets = itertools.count(len(fd_sets))
     for nic in dev.interfaces:
         alias = (nic.alias and nic.alias.name) or ""
-        parts += interface.interface(
-            domain, nic, indexes.get(id(nic)), wiring.taps.get(alias), wiring.vhosts.get(alias)
-        )
+        first = [wiring.taps[alias]] if alias in wiring.taps else []
+        vdpa = (next(sets), wiring.vdpas[alias]) if alias in wiring.vdpas else None
+        wires = interface.CardEnd(first + wiring.queues.get(alias, []), wiring.accelerators.get(alias, []), vdpa)
+        parts += interface.interface(domain, nic, indexes.get(id(nic)), wires)
 
-    sets = itertools.count(len(fd_sets))
-
-    def end(device: CharDevice) -> chardev.HostEnd:
+    def end(device: CharEnd | Rng) -> chardev.HostEnd:
         alias = (device.alias and device.alias.name) or ""
         file, log = wiring.files.get(alias), wiring.logs.get(alias)
         return chardev.HostEnd(
@@ -143,26 +157,27 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
         )
 
     for serial in dev.serials:
-        parts += chardev.character(domain, serial, end(serial))
+        parts += chardev.character(domain, serial, end(serial), wiring.certificates)
     for parallel in dev.parallels:
-        parts += chardev.character(domain, parallel, end(parallel))
+        parts += chardev.character(domain, parallel, end(parallel), wiring.certificates)
     for channel in dev.channels:
-        parts += chardev.character(domain, channel, end(channel))
+        parts += chardev.character(domain, channel, end(channel), wiring.certificates)
     for console in dev.consoles:
         if console.target is not None and console.target.type != "serial":
-            parts += chardev.character(domain, console, end(console))
+            parts += chardev.character(domain, console, end(console), wiring.certificates)
     for module in dev.tpms:
         name = (module.alias and module.alias.name) or ""
         parts += tpms.tpm(module, wiring.paths.get(name), wiring.tpm, sets)
     for item in dev.inputs:
         parts += simple.input_device(domain, item)
-    parts.options += ["-audiodev", compact({"id": "audio1", "driver": _audio(domain)})]
+    for system in dev.audios:
+        parts += audio.backend(system)
     for display in dev.graphics:
-        parts += graphics.graphics(display)
+        parts += graphics.graphics(domain, display, wiring.certificates)
     for index, card in enumerate(dev.videos):
-        parts += graphics.video(domain, card, index)
+        parts += graphics.video(domain, card, index, wiring.sockets.get((card.alias and card.alias.name) or ""))
     for sound in dev.sounds:
-        parts += simple.sound(domain, sound)
+        parts += audio.sound(domain, sound)
     for watchdog in dev.watchdogs:
         parts += simple.watchdog(domain, watchdog)
     if domain.genid is not None:
@@ -170,11 +185,23 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     if dev.memballoon is not None:
         parts += simple.memballoon(domain, dev.memballoon)
     for rng in dev.rngs:
-        parts += simple.rng(domain, rng)
+        parts += simple.rng(domain, rng, end(rng), wiring.certificates)
+    for card_ in dev.smartcards:
+        parts += redirected.smartcard(card_, end(card_), wiring.certificates)
+    for socket in dev.redirdevs:
+        parts += redirected.redirdev(domain, socket, end(socket), wiring.certificates)
+    node = block.count(domain)
+    for device in dev.hostdevs:
+        found = wiring.hostdevs.get((device.alias and device.alias.name) or "", hostdevs.HostdevEnd())
+        node += device.type == "scsi"
+        order = device.boot.order if device.boot is not None else None
+        parts += hostdevs.hostdev(domain, device, replace(found, node=node), order)
+    for shared in dev.shmems:
+        parts += redirected.shmem(domain, shared)
     for vsock in dev.vsocks:
         parts += vsocks.vsock(domain, vsock, wiring.vhosts.get((vsock.alias and vsock.alias.name) or "", 0))
-    passts.connect(parts, domain, wiring.paths)
     parts += board.last_devices(domain)
+    passts.connect(parts, domain, wiring.paths)
     return parts
 
 
@@ -206,12 +233,3 @@ def check(domain: Domain) -> None:
         for device in getattr(domain.dev, spec.name) if spec.form == "children" else ():
             if device.extra_nodes:
                 raise ConfigUnsupported(f"<{device.extra_nodes[0].tag}> of <{spec.tag}> is not supported yet")
-
-
-def _audio(domain: Domain) -> str:
-    kind = domain.dev.audios[0].type if domain.dev.audios else "none"
-    if domain.dev.audios and domain.dev.audios[0].extra_nodes:
-        raise ConfigUnsupported("settings of <audio> are not supported yet")
-    if kind not in ("none", "spice"):
-        raise ConfigUnsupported(f"audio backend '{kind}' is not supported yet")
-    return kind

@@ -29,6 +29,9 @@ async def plug(machine: Machine, parts: Parts) -> None:
             undo.push_async_callback(_try, machine, "object-del", {"id": props["id"]})
         for chardev in parts.chardevs:
             await _add_chardev(machine, chardev, undo)
+        for props in parts.late_objects:
+            await machine.execute("object-add", props)
+            undo.push_async_callback(_try, machine, "object-del", {"id": props["id"]})
         for props in parts.blockdevs:
             await machine.execute("blockdev-add", props)
             undo.push_async_callback(_try, machine, "blockdev-del", {"node-name": props["node-name"]})
@@ -48,6 +51,8 @@ async def take_backends(machine: Machine, parts: Parts) -> None:
         await _try(machine, "netdev_del", {"id": props["id"]})
     for props in reversed(parts.blockdevs):
         await _try(machine, "blockdev-del", {"node-name": props["node-name"]})
+    for props in reversed(parts.late_objects):
+        await _try(machine, "object-del", {"id": props["id"]})
     for chardev in reversed(parts.chardevs):
         await _try(machine, "chardev-remove", {"id": chardev.id})
         await remove_descriptors(machine, chardev.id)

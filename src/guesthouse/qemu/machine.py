@@ -90,7 +90,13 @@ class Machine:
     def spawn(self, command: Command, note: str = "") -> dict[str, Any]:
         """Start the process, its CPUs stopped; returns the record to be written down at once."""
         self._process = process.spawn(
-            command.argv, fds=command.fds, user=self._user, log=self.log, marker=str(self.folder), note=note
+            command.argv,
+            fds=command.fds,
+            user=self._user,
+            log=self.log,
+            marker=str(self.folder),
+            note=note,
+            environment=command.environment,
         )
         if self._listening is not None:
             self._listening.close()

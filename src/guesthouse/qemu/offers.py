@@ -46,6 +46,7 @@ _DISK_BUSES = {
     "usb": "usb-storage",
     "sata": "ich9-ahci",
 }
+_RNGS = {"virtio": "", "virtio-transitional": "-transitional", "virtio-non-transitional": "-non-transitional"}
 _VIDEOS = {
     "vga": "VGA",
     "cirrus": "cirrus-vga",
@@ -192,16 +193,25 @@ def _devices(caps: QemuCapabilities, machine: Machine) -> DeviceOffers:
         buses.remove("ide")
     models = ["virtio"]
     models += [f"virtio-{kind}" for kind in ("transitional", "non-transitional") if f"virtio-blk-pci-{kind}" in devices]
+    rngs = [model for model in _RNGS if f"virtio-rng-pci{_RNGS[model]}" in devices]
+    usb = any(name in devices for name in ("piix3-usb-uhci", "usb-ehci", "qemu-xhci", "nec-usb-xhci"))
+    screens = ["sdl", *caps.displays, "egl-headless", "dbus"]
     channels = ["pty", "unix", *(["spicevmc"] if "spice" in caps.displays else [])]
     return DeviceOffers(
         disk=_offer(diskDevice=["disk", "cdrom", "floppy", "lun"], bus=buses, model=models),
-        graphics=_offer(type=caps.displays) if caps.displays else _no(),
+        graphics=_offer(type=screens),
         video=_offer(modelType=[name for name, device in _VIDEOS.items() if not device or device in devices]),
-        hostdev=_no(),
-        rng=_offer(model=["virtio"], backendModel=["random", "builtin"]) if "virtio-rng-pci" in devices else _no(),
+        hostdev=_offer(
+            mode=["subsystem"],
+            startupPolicy=["default", "mandatory", "requisite", "optional"],
+            subsysType=["usb", "pci", "scsi"] if usb else ["pci", "scsi"],
+            capsType=[],
+            pciBackend=[],
+        ),
+        rng=_offer(model=rngs, backendModel=["random", "egd", "builtin"]) if rngs else _no(),
         filesystem=_filesystems(devices),
         tpm=_tpms(devices),
-        redirdev=_no(),
+        redirdev=_offer(bus=["usb"]) if "usb-redir" in devices else _no(),
         channel=_offer(type=channels),
     )
 

@@ -34,10 +34,15 @@ class Parts:
     devices: list[Props] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
+    #: Objects that name a character device.
+    late_objects: list[Props] = field(default_factory=list)
+    #: Variables of QEMU's environment.
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __iadd__(self, other: Parts) -> Parts:
-        for name in ("objects", "chardevs", "blockdevs", "netdevs", "devices", "options", "fds"):
+        for name in ("objects", "chardevs", "blockdevs", "netdevs", "devices", "options", "fds", "late_objects"):
             getattr(self, name).extend(getattr(other, name))
+        self.environment |= other.environment
         return self
 
     def argv(self) -> list[str]:
@@ -49,6 +54,8 @@ class Parts:
             for number, fd, what in chardev.files:
                 out += ["-add-fd", f"set={number},fd={fd},opaque={what}"]
             out += ["-chardev", chardev.argument()]
+        for props in self.late_objects:
+            out += ["-object", compact(props)]
         for props in self.blockdevs:
             out += ["-blockdev", compact(props)]
         for props in self.netdevs:

@@ -137,7 +137,16 @@ def adopt(pid: int, start_time: int) -> Process | None:
     return None
 
 
-def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, marker: str, note: str = "") -> Process:
+def spawn(
+    argv: Sequence[str],
+    *,
+    fds: Sequence[int],
+    user: User,
+    log: Path,
+    marker: str,
+    note: str = "",
+    environment: dict[str, str] | None = None,
+) -> Process:
     """Start ``argv`` in a session of its own, its output going to the end of ``log`` behind a line with the time and
     the command. The process outlives the daemon; ``marker`` in its environment lets :func:`find` know it again.
     Raises SystemFailure where it cannot be started."""
@@ -165,6 +174,7 @@ def spawn(argv: Sequence[str], *, fds: Sequence[int], user: User, log: Path, mar
                 "HOME": "/",
                 "LC_ALL": "C",
                 _MARKER: marker,
+                **(environment or {}),
             },
             **who,
         )

@@ -70,7 +70,7 @@ class Config:
     ``listen_tls`` are an ADDRESS:PORT to serve ("": none), ``auth_*`` how who comes in there proves who it is: "sasl",
     or "none" (beside its certificate, for TLS). ``tls_*`` are files ("": libvirt's places) and the certificates' names
     that are let in (none: all). ``access`` are the rows of who may do what. ``qemu`` maps an architecture to its QEMU
-    binary.
+    binary. ``*_tls`` have QEMU encrypt its screens and character devices, with the certificates of ``*_cert_dir``.
     """
 
     user: str = ""
@@ -89,6 +89,13 @@ class Config:
     tls_key: str = ""
     tls_crl: str = ""
     tls_allowed: list[str] = field(default_factory=list)
+    vnc_tls: bool = False
+    vnc_tls_x509_cert_dir: str = "/etc/pki/libvirt-vnc"
+    vnc_tls_x509_verify: bool = False
+    spice_tls: bool = False
+    spice_tls_x509_cert_dir: str = "/etc/pki/libvirt-spice"
+    chardev_tls: bool = False
+    chardev_tls_x509_cert_dir: str = "/etc/pki/libvirt-chardev"
     max_clients: int = 5000
     max_anonymous_clients: int = 20
     client_requests: int = 5

@@ -31,18 +31,21 @@ from guesthouse.errors import (
     SystemFailure,
 )
 from guesthouse.host import kvm
+from guesthouse.host.sysfs import Sysfs
 from guesthouse.model import addresses
-from guesthouse.model.devices.chardev import CharDevice, CharSource
+from guesthouse.model.devices.chardev import CharEnd, CharSource
 from guesthouse.model.devices.disk import BackingStore
 from guesthouse.model.devices.graphics import Graphics
+from guesthouse.model.devices.interface import TAPPED
 from guesthouse.model.domain import Domain, Resource, Seclabel
 from guesthouse.qemu import command, images, migration, process, save_image, tuning
 from guesthouse.qemu.devices import block
+from guesthouse.qemu.devices.chardev import Certificates
 from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
-from guesthouse.services import boot_files, disk_volumes
+from guesthouse.services import boot_files, disk_volumes, host_ends
 from guesthouse.services.companions import Companions
 from guesthouse.services.context import Context
 from guesthouse.services.disk_files import DiskFiles
@@ -95,6 +98,7 @@ class Runner:
         self._pools = pools
         self._user = user
         self._secrets = secrets
+        self._sysfs = Sysfs()
         self._disk_files = DiskFiles(guests, user, ctx.paths.state / "qemu" / "transient")
         self._tasks: set[asyncio.Task[None]] = set()
         #: what guests have beside QEMU
@@ -154,7 +158,8 @@ class Runner:
         self._macs_are_free(guest, live)
         boot_files.choose_firmware(live, self._ctx.paths, reset=reset_nvram)
         boot_files.make_variables(live, self._user, reset=reset_nvram)
-        labels = self._plan_files(guest, live)
+        files = host_ends.find(live, self._sysfs)
+        labels = self._plan_files(guest, live) + host_ends.labels(files, self._user)
         short = f"domain-{guest.id}-{guest.name[:_NAME_IN_PATH]}"
         folder = self._ctx.paths.run / "qemu" / short
         channels = self._ctx.paths.run / "channel" / "target" / short
@@ -257,10 +262,11 @@ class Runner:
             if plug.fds:
                 assert nic.alias is not None and nic.alias.name is not None
                 wiring.taps[nic.alias.name] = plug.fds[0]
-        for device in [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]:
+                wiring.queues[nic.alias.name] = plug.fds[1:]
+        host_ends.wire(live, wiring, self._sysfs, closing)
+        wiring.certificates = self._certificates()
+        for device in host_ends.character_devices(live):
             alias = (device.alias and device.alias.name) or ""
-            if device.TAG == "console" and not device.is_virtio:
-                continue  # the first one is the first serial port
             for file, append, kept in _outputs(device):
                 fd = _open_output(file, append)
                 closing.callback(os.close, fd)
@@ -344,14 +350,16 @@ class Runner:
         groups = {layer.source.fdgroup or "": [next(numbers)] for d in live.dev.disks for layer in d.layers}
         wiring.disks = block.Prepared({name: next(numbers) for name in wished}, groups)
         for nic in live.dev.interfaces:
-            if nic.type != "user" and nic.alias is not None:
+            if nic.type in TAPPED and nic.alias is not None:
                 wiring.taps[nic.alias.name or ""] = next(numbers)
         wiring.paths, wiring.tpm = self.companions.paths(live, folder), (next(numbers), next(numbers))
         for vsock in live.dev.vsocks:
             wiring.vhosts[(vsock.alias and vsock.alias.name) or ""] = next(numbers)
         for video in live.dev.videos:
             wiring.sockets[(video.alias and video.alias.name) or ""] = next(numbers)
-        for device in [*live.dev.serials, *live.dev.parallels, *live.dev.channels, *live.dev.consoles]:
+        host_ends.make_up(live, wiring, numbers)
+        wiring.certificates = self._certificates()
+        for device in host_ends.character_devices(live):
             alias = (device.alias and device.alias.name) or ""
             for _, _, kept in _outputs(device):
                 (wiring.logs if kept else wiring.files)[alias] = next(numbers)
@@ -363,6 +371,16 @@ class Runner:
         built = command.build(live, wiring)
         built.argv[:] = [word.replace(monitor, by_path) if word.startswith(monitor) else word for word in built.argv]
         return built.shell()
+
+    def _certificates(self) -> Certificates:
+        """What encrypted screens and character devices show."""
+        config = self._ctx.config
+        return Certificates(
+            config.vnc_tls_x509_cert_dir if config.vnc_tls else "",
+            config.vnc_tls_x509_verify,
+            config.spice_tls_x509_cert_dir if config.spice_tls else "",
+            config.chardev_tls_x509_cert_dir,
+        )
 
     def _need_kvm(self) -> None:
         status = kvm.usable(self._ctx.paths.run)
@@ -399,7 +417,7 @@ class Runner:
                 channel.end().mode, channel.end().path = "bind", str(channels / name.replace("/", "_"))
         for device in [*live.dev.serials, *live.dev.parallels, *live.dev.consoles, *live.dev.channels]:
             if device.type == "tcp" and device.source is not None:
-                device.source.tls = device.source.tls or "no"
+                device.source.tls = device.source.tls or ("yes" if self._ctx.config.chardev_tls else "no")
         live.resource = live.resource or Resource(partition="/machine")
         block.number(live)
         for disk in live.dev.disks:
@@ -424,10 +442,12 @@ class Runner:
             if listen is not None and listen.type == "socket" and not listen.socket:
                 listen.socket = str(folder / f"{display.type}.sock")
             if display.autoport and (listen is None or listen.type in ("address", "network")):
-                display.port = self._free_port(display, (listen and listen.address) or "127.0.0.1")
+                display.port = None  # of a former run
+                mine = {other.port for other in live.dev.graphics}
+                display.port = self._free_port(display, (listen and listen.address) or "127.0.0.1", mine)
 
-    def _free_port(self, display: Graphics, address: str) -> int:
-        used = {g.port for guest in self._guests if guest.live for g in guest.live.dev.graphics}
+    def _free_port(self, display: Graphics, address: str, mine: set[int | None]) -> int:
+        used = mine | {g.port for guest in self._guests if guest.live for g in guest.live.dev.graphics}
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         for port in _VNC_PORTS:
             if port in used:
@@ -446,7 +466,7 @@ class Runner:
                 return port
         raise InternalError("no free port for graphics")
 
-    def _character_socket(self, kind: str, source: CharSource | None, folder: Path) -> socket.socket | None:
+    def _character_socket(self, kind: str | None, source: CharSource | None, folder: Path) -> socket.socket | None:
         if not _daemon_listens(kind, source):
             return None
         assert source is not None and source.path
@@ -746,7 +766,7 @@ class Runner:
             guest.set_state(State.PAUSED, reason)
 
 
-def _daemon_listens(kind: str, source: CharSource | None) -> bool:
+def _daemon_listens(kind: str | None, source: CharSource | None) -> bool:
     """Whether a character device is a socket that the daemon makes for QEMU."""
     return kind == "unix" and source is not None and source.mode == "bind" and bool(source.path)
 
@@ -756,7 +776,7 @@ def _restore(labels: list[dict[str, Any]]) -> None:
         images.restore(label)
 
 
-def _outputs(device: CharDevice) -> Iterator[tuple[str, bool, bool]]:
+def _outputs(device: CharEnd) -> Iterator[tuple[str, bool, bool]]:
     """Files that QEMU writes to, which the daemon opens because QEMU's user may not: path, whether what is there
     stays, whether it is the log."""
     source = device.source

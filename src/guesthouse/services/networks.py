@@ -22,7 +22,7 @@ from guesthouse.errors import (
     check_flags,
 )
 from guesthouse.model import network_update
-from guesthouse.model.devices.interface import Interface
+from guesthouse.model.devices.interface import TAPPED, Interface
 from guesthouse.model.network import Network, PortOptions
 from guesthouse.model.network_port import NetworkPort, PortMac, PortOwner, RxFilters, settle
 from guesthouse.model.network_rules import complete, parse
@@ -429,7 +429,7 @@ class Networks:
         Completes ``iface`` (a live copy). A network that is not active is an error: nothing is started silently. On
         failure nothing is left.
         """
-        if iface.type == "user":
+        if iface.type not in TAPPED:
             return Plug(iface)
         if iface.type not in ("network", "bridge") or iface.source is None:
             raise ConfigUnsupported(f"interface type '{iface.type}' is not supported yet: use network, bridge or user")

@@ -32,6 +32,13 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         "tls_cert": "/cert.pem",
         "tls_key": "/key.pem",
         "tls_crl": "/crl.pem",
+        "vnc_tls": True,
+        "vnc_tls_x509_cert_dir": "/vnc",
+        "vnc_tls_x509_verify": True,
+        "spice_tls": True,
+        "spice_tls_x509_cert_dir": "/spice",
+        "chardev_tls": True,
+        "chardev_tls_x509_cert_dir": "/chardev",
         "max_clients": 7,
         "max_anonymous_clients": 2,
         "client_requests": 3,
@@ -40,7 +47,9 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         "log_level": "debug",
     }
     assert {*values, "qemu", "tls_allowed", "access"} == {field.name for field in fields(Config)}
-    text = "".join(f"{k} = {v if isinstance(v, int) else f'{chr(34)}{v}{chr(34)}'}\n" for k, v in values.items())
+    text = "".join(
+        f"{k} = {str(v).lower() if isinstance(v, int) else f'{chr(34)}{v}{chr(34)}'}\n" for k, v in values.items()
+    )
     file = tmp_path / config.NAME
     text += "tls_allowed = ['CN=alice']\n"
     file.write_text(text + '[qemu]\nx86_64 = "/opt/qemu"\n[[access]]\nwho = "user:root"\nmay = "*"\n')

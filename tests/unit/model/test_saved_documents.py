@@ -10,7 +10,7 @@ from guesthouse.errors import ConfigUnsupported
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model import abi
 from guesthouse.model.defaults import prepare
-from guesthouse.model.devices.simple import Sound
+from guesthouse.model.devices.audio import Sound
 from guesthouse.model.domain import Domain, Seclabel
 from guesthouse.model.inactive import inactive
 from support import domains

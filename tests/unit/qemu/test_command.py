@@ -20,7 +20,7 @@ Golden = Callable[[Path, str], None]
 
 GOLDEN = (
     *("minimal-pc", "minimal-q35", "typical-pc", "typical-q35", "disks-pc", "disks-q35", "interfaces-pc"),
-    *("disks-more", "disks-network"),
+    *("disks-more", "disks-network", "devices-host", "devices-ends", "characters-more", "screens-spice-options"),
     *("interfaces-q35", "screens-vnc", "screens-socket", "screens-none", "screens-anywhere", "screens-spice"),
     *("characters", "console-alone", "console-virtio", "controllers-pc", "controllers-q35", "small-devices-pc"),
     *(
@@ -46,10 +46,8 @@ GOLDEN = (
 )
 #: The golden domains that a guest would not get as they ask: each is refused, in words that name what.
 REFUSED = {
-    "characters-more": "character device type 'udp'",
     "cpu-host-model": "",
     "interfaces-more": "vlan tag not supported for this connection type",
-    "screens-spice-options": "<channels> of spice",
     "tuned": "<blkiotune>",
 }
 
@@ -90,7 +88,7 @@ def test_no_password_is_on_a_command_line() -> None:
 def test_descriptors_that_are_named_are_inherited() -> None:
     live = domains.live(domains.define(domains.text("typical-pc")))
     wiring = domains.wiring(live)
-    wiring.vhosts = {"net0": 9}
+    wiring.accelerators = {"net0": [9]}
     built = command.build(live, wiring)
     assert sorted(built.fds) == [3, 9, 1729, 1729]
     assert '"vhostfd":"9"' in built.shell()

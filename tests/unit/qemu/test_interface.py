@@ -10,7 +10,7 @@ from lxml import etree
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.interface import interface
+from guesthouse.qemu.devices.interface import CardEnd, interface
 
 PLACE = "<address type='pci' domain='0x0000' bus='0x00' slot='0x03' function='0x0'/>"
 
@@ -19,7 +19,8 @@ def built(parts: str, *, type: str = "bridge") -> tuple[dict[str, Any], dict[str
     text = (
         f"<interface type='{type}'><mac address='52:54:00:00:00:01'/><model type='virtio'/>{parts}{PLACE}</interface>"
     )
-    made = interface(Domain(name="g"), Interface.parse(etree.fromstring(text)), None, 7 if type == "bridge" else None)
+    end = CardEnd([7] if type == "bridge" else [])
+    made = interface(Domain(name="g"), Interface.parse(etree.fromstring(text)), None, end)
     return made.netdevs[0], made.devices[0]
 
 
@@ -48,14 +49,14 @@ def test_addresses_of_qemus_own_network() -> None:
     [
         ("<vlan><tag id='4'/></vlan>", "bridge", "vlan tag not supported for this connection type"),
         ("<virtualport type='openvswitch'/>", "bridge", "<virtualport> of interface 52:54:00:00:00:01"),
-        ("<script path='/x'/>", "bridge", "<script> of interface"),
+        ("<script path='/x'/>", "bridge", "scripts are not supported on interfaces of type bridge"),
         ("<filterref filter='clean-traffic'/>", "user", "not supported for network interfaces of type user"),
         ("<guest dev='eth9'/>", "bridge", "<guest> of interface"),
         ("<coalesce><rx><frames max='3'/></rx></coalesce>", "bridge", "<coalesce> of interface"),
-        ("<teaming type='persistent'/>", "bridge", "<teaming> of interface"),
+        ("<teaming type='transient'/>", "bridge", "must be type='hostdev', not 'bridge'"),
+        ("<driver queues='2'/>", "user", "multiqueue is not supported for network interfaces of type user"),
         ("<driver speed='9'/>", "bridge", "attribute 'speed' of interface"),
         ("<backend tap='/dev/tap9'/>", "bridge", "<backend> of interface"),
-        ("<bandwidth><inbound average='3'/></bandwidth>", "user", "not supported for type 'user'"),
         ("<ip family='ipv4' address='172.17.2.0'/>", "bridge", "guest-side IP route and/or address info"),
     ],
 )

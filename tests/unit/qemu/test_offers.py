@@ -98,7 +98,7 @@ def test_graphics_and_video(caps: QemuCapabilities, offered: DomainCapabilities)
     assert offered.devices is not None
     works = {}
     for kind in GRAPHICS:
-        port = " port='5901'" if kind in ("vnc", "spice") else ""
+        port = {"vnc": " port='5901'", "spice": " port='5901'", "dbus": " p2p='yes'"}.get(kind, "")
         works[kind] = starts(caps, offered.machine, f"<graphics type='{kind}'{port}/>")
     agree(offered.devices.graphics, "type", GRAPHICS, works)
     works = {kind: starts(caps, offered.machine, f"<video><model type='{kind}'/></video>") for kind in VIDEOS}
@@ -117,7 +117,8 @@ def test_random_numbers(caps: QemuCapabilities, offered: DomainCapabilities) -> 
     works = {}
     for backend in RNG_BACKENDS:
         more = " type='udp'" if backend == "egd" else ""
-        xml = f"<rng model='virtio'><backend model='{backend}'{more}/></rng>"
+        source = "<source mode='connect' service='708'/>" if more else ""
+        xml = f"<rng model='virtio'><backend model='{backend}'{more}>{source}</backend></rng>"
         works[backend] = starts(caps, offered.machine, xml)
     agree(offered.devices.rng, "backendModel", RNG_BACKENDS, works)
 
@@ -126,7 +127,7 @@ def test_channels(caps: QemuCapabilities, offered: DomainCapabilities) -> None:
     assert offered.devices is not None
     works = {
         kind: starts(
-            caps, offered.machine, f"<channel type='{kind}'><target type='virtio' name='org.example.0'/></channel>"
+            caps, offered.machine, f"<channel type='{kind}'><target type='virtio' name='com.redhat.spice.0'/></channel>"
         )
         for kind in CHANNELS
     }

@@ -10,23 +10,24 @@ from guesthouse.cli.virt_install import suboptions
 from guesthouse.cli.virt_install.family import FAMILIES, Family, Words, add, need, seen_to_elsewhere
 from guesthouse.cli.virt_install.options import UsageError
 from guesthouse.cli.virt_install.suboptions import apply, switch
+from guesthouse.model.devices.audio import Sound
 from guesthouse.model.devices.chardev import Channel, CharDevice, CharSource, Console, Parallel, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Video, VideoModel
 from guesthouse.model.devices.interface import Interface, InterfaceSource
 from guesthouse.model.devices.platform import Panic
+from guesthouse.model.devices.redirected import Redirdev
 from guesthouse.model.devices.simple import (
     Controller,
     Input,
     MemBalloon,
     Rng,
     RngBackend,
-    Sound,
     Watchdog,
 )
 from guesthouse.model.devices.tpm import Tpm
 from guesthouse.model.fields import Element
-from guesthouse.provision.defaults import address, other
+from guesthouse.provision.defaults import address
 from guesthouse.provision.request import Request
 from guesthouse.provision.storage import Wish
 
@@ -82,7 +83,8 @@ def _network(request: Request, words: Words, text: str) -> None:
         apply("network", nic, {"type": kind})
     if source is not None:
         field = {"network": "network", "bridge": "bridge"}.get(nic.type, "dev")
-        nic.source = InterfaceSource(**{field: source})
+        nic.source = InterfaceSource()
+        nic.source.set_option(field, source)
     if nic.type == "direct":
         nic.source = nic.source or InterfaceSource()
         nic.source.mode = nic.source.mode or "vepa"
@@ -258,7 +260,7 @@ def _redirdev(request: Request, words: Words, text: str) -> None:
     bus = words.pop("bus", None) or "usb"
     if words:
         raise suboptions.unknown("redirdev", next(iter(words)), FAMILIES["redirdev"].extra)
-    request.domain.dev.redirdevs.append(other("redirdev", {"bus": bus, "type": kind}))
+    request.domain.dev.redirdevs.append(Redirdev(bus=bus, type=kind))
 
 
 add(

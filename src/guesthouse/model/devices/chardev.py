@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from guesthouse.model.devices.address import Address, Alias, DeviceSeclabel
-from guesthouse.model.fields import Attr, Child, Children, Choice, Element, OnOff, UInt
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, OnOff, UInt
 
 TYPES = (
     *("null", "vc", "pty", "dev", "file", "pipe", "stdio", "udp", "tcp", "unix", "spicevmc", "spiceport", "nmdm"),
     *("qemu-vdagent", "dbus"),
 )
+
+
+class Reconnect(Element, tag="reconnect"):
+    """Whether, and after how many seconds, a client that was cut off calls again."""
+
+    enabled: bool | None = Attr("enabled", Bool)
+    timeout: int | None = Attr("timeout", UInt)
+
+
+class Clipboard(Element, tag="clipboard"):
+    copypaste: bool | None = Attr("copypaste", Bool)
+
+
+class Mouse(Element, tag="mouse"):
+    mode: str | None = Attr("mode", Choice("server", "client"))
 
 
 class CharSource(Element, tag="source"):
@@ -21,7 +36,10 @@ class CharSource(Element, tag="source"):
     append: bool | None = Attr("append", OnOff)
     channel: str | None = Attr("channel")
     tls: str | None = Attr("tls")
+    clipboard: Clipboard | None = Child(Clipboard)
+    mouse: Mouse | None = Child(Mouse)
     seclabels: list[DeviceSeclabel] = Children(DeviceSeclabel)
+    reconnect: Reconnect | None = Child(Reconnect)
 
 
 class CharLog(Element, tag="log"):
@@ -50,7 +68,28 @@ class CharTarget(Element, tag="target"):
     model: CharModel | None = Child(CharModel)
 
 
-class CharDevice(Element):
+class CharEnd(Element):
+    """Whatever has a host's end: its ``type``, one or two sources, a protocol and a log."""
+
+    type: str | None
+    sources: list[CharSource]
+    protocol: CharProtocol | None
+    log: CharLog | None
+    alias: Alias | None = None
+
+    @property
+    def source(self) -> CharSource | None:
+        """The (first) host end."""
+        return self.sources[0] if self.sources else None
+
+    def end(self) -> CharSource:
+        """The host end, made where there is none."""
+        if not self.sources:
+            self.sources.append(CharSource())
+        return self.sources[0]
+
+
+class CharDevice(CharEnd):
     """What the four have."""
 
     type: str = Attr("type", Choice(*TYPES), default="pty")
@@ -65,17 +104,6 @@ class CharDevice(Element):
     @property
     def is_virtio(self) -> bool:
         return self.target is not None and self.target.type == "virtio"
-
-    @property
-    def source(self) -> CharSource | None:
-        """The (first) host end."""
-        return self.sources[0] if self.sources else None
-
-    def end(self) -> CharSource:
-        """The host end, made where there is none."""
-        if not self.sources:
-            self.sources.append(CharSource())
-        return self.sources[0]
 
 
 class Serial(CharDevice, tag="serial"):

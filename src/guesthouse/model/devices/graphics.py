@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from guesthouse.model.devices.address import Address, Alias, VirtioOptions
-from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Int, Raw, Str, UInt
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Int, OnOff, Str, UInt
+
+SPICE_CHANNELS = ("main", "display", "inputs", "cursor", "playback", "record", "smartcard", "usbredir")
 
 
 class Listen(Element, tag="listen"):
@@ -16,7 +18,7 @@ class Listen(Element, tag="listen"):
 class SpiceChannel(Element, tag="channel"):
     """Whether one of spice's channels must be encrypted."""
 
-    name: str | None = Attr("name", required=True)
+    name: str | None = Attr("name", Choice(*SPICE_CHANNELS), required=True)
     mode: str | None = Attr("mode", Choice("any", "secure", "insecure"), required=True)
 
 
@@ -28,6 +30,24 @@ class Image(Element, tag="image"):
         Choice("auto_glz", "auto_lz", "quic", "glz", "lz", "off"),
         alias=("image_compression",),
     )
+
+
+class Jpeg(Element, tag="jpeg"):
+    compression: str | None = Attr("compression", Choice("auto", "never", "always"))
+
+
+class Zlib(Element, tag="zlib"):
+    compression: str | None = Attr("compression", Choice("auto", "never", "always"))
+
+
+class Playback(Element, tag="playback"):
+    compression: bool | None = Attr("compression", OnOff)
+
+
+class GraphicsAudio(Element, tag="audio"):
+    """Which of the host's sound systems the screen's viewers hear."""
+
+    id: int | None = Attr("id", UInt)
 
 
 class Streaming(Element, tag="streaming"):
@@ -63,27 +83,37 @@ class Graphics(Element, tag="graphics"):
     socket: str | None = Attr("socket")
     listen: str | None = Attr("listen")
     keymap: str | None = Attr("keymap")
-    share_policy: str | None = Attr("sharePolicy")
-    default_mode: str | None = Attr("defaultMode")
-    power_control: str | None = Attr("powerControl")
+    share_policy: str | None = Attr("sharePolicy", Choice("allow-exclusive", "force-shared", "ignore"))
+    default_mode: str | None = Attr("defaultMode", Choice("any", "secure", "insecure"))
+    power_control: bool | None = Attr("powerControl", Bool)
     wait: str | None = Attr("wait")
     display: str | None = Attr("display")
     xauth: str | None = Attr("xauth")
-    fullscreen: str | None = Attr("fullscreen")
+    fullscreen: bool | None = Attr("fullscreen", Bool)
+    p2p: bool | None = Attr("p2p", Bool)
+    address: str | None = Attr("address")
     passwd: str | None = Attr("passwd", Str, secret=True, alias=("password",))
     passwd_valid_to: str | None = Attr("passwdValidTo", alias=("passwordValidTo",))
     connected: str | None = Attr("connected")
     listens: list[Listen] = Children(Listen, key="listens")
     channels: list[SpiceChannel] = Children(SpiceChannel)
     image: Image | None = Child(Image)
-    jpeg: object = Raw("jpeg")
-    zlib: object = Raw("zlib")
-    playback: object = Raw("playback")
+    jpeg: Jpeg | None = Child(Jpeg)
+    zlib: Zlib | None = Child(Zlib)
+    playback: Playback | None = Child(Playback)
     streaming: Streaming | None = Child(Streaming)
     mouse: Mouse | None = Child(Mouse)
     clipboard: Clipboard | None = Child(Clipboard)
     filetransfer: FileTransfer | None = Child(FileTransfer)
     gl: Gl | None = Child(Gl)
+    audio: GraphicsAudio | None = Child(GraphicsAudio)
+
+    @property
+    def gl_node_missing(self) -> bool:
+        """Whether it draws with the host's graphics card, and the document does not say with which."""
+        if self.type not in ("spice", "egl-headless", "dbus") or (self.gl is not None and self.gl.rendernode):
+            return False
+        return self.type == "egl-headless" or bool(self.gl is not None and self.gl.enable)
 
 
 class Acceleration(Element, tag="acceleration"):
@@ -112,7 +142,7 @@ class VideoModel(Element, tag="model"):
     vgamem: int | None = Attr("vgamem", UInt, alias=("vgamem",))
     heads: int | None = Attr("heads", UInt, alias=("heads",))
     primary: bool | None = Attr("primary", Bool)
-    blob: str | None = Attr("blob")
+    blob: bool | None = Attr("blob", OnOff)
     acceleration: Acceleration | None = Child(Acceleration)
     resolution: Resolution | None = Child(Resolution)
 

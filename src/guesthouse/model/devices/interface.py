@@ -6,14 +6,18 @@ from typing import Any, Self
 
 from guesthouse.model.bandwidth import Bandwidth
 from guesthouse.model.devices.address import Address, Alias, Boot
+from guesthouse.model.devices.chardev import Reconnect
 from guesthouse.model.devices.port_forward import PortForward
-from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Mac, OnOff, Raw, UInt
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Hex, Mac, OnOff, Raw, Text, UInt
 from guesthouse.model.virtualport import VirtualPort
 
 TYPES = (
     *("network", "bridge", "user", "ethernet", "direct", "vhostuser", "hostdev", "internal", "server", "client"),
     *("mcast", "udp", "vdpa", "null", "vds"),
 )
+
+#: Those whose host end is a tap.
+TAPPED = ("network", "bridge", "direct", "ethernet")
 
 
 class MacAddress(Element, tag="mac"):
@@ -22,10 +26,71 @@ class MacAddress(Element, tag="mac"):
     check: bool | None = Attr("check", Bool)
 
 
+class SocketEnd(Element, tag="local"):
+    """This host's end of a UDP pair."""
+
+    address: str | None = Attr("address")
+    port: int | None = Attr("port", UInt)
+
+
+class SourcePlace(Element, tag="address"):
+    """Of a card that the guest gets whole: where the host has it."""
+
+    type: str | None = Attr("type", Choice("pci", "usb"))
+    domain: int | None = Attr("domain", Hex(4))
+    bus: int | None = Attr("bus", Hex(2))
+    slot: int | None = Attr("slot", Hex(2))
+    function: int | None = Attr("function", Hex(1))
+
+
+class Teaming(Element, tag="teaming"):
+    """A card that stands in for one that has to leave the guest before it migrates."""
+
+    type: str | None = Attr("type", Choice("persistent", "transient"), required=True)
+    persistent: str | None = Attr("persistent")
+
+
+class Tune(Element, tag="tune"):
+    """``sndbuf``: bytes that the tap holds."""
+
+    sndbuf: int | None = Text("sndbuf", UInt)
+
+
+class Frames(Element, tag="frames"):
+    max: int | None = Attr("max", UInt)
+
+
+class CoalesceRx(Element, tag="rx"):
+    frames: Frames | None = Child(Frames)
+
+
+class Coalesce(Element, tag="coalesce"):
+    """How many frames the tap gathers before it tells."""
+
+    rx: CoalesceRx | None = Child(CoalesceRx)
+
+
+class AcpiIndex(Element, tag="acpi"):
+    """The number that the guest's firmware gives a device: it becomes eno1 there."""
+
+    index: int | None = Attr("index", UInt)
+
+
+class Script(Element, tag="script"):
+    """A program of the host's that sets up, or takes down, the tap."""
+
+    path: str | None = Attr("path", required=True)
+
+
+class Downscript(Script, tag="downscript"):
+    pass
+
+
 class InterfaceSource(Element, tag="source"):
     """One of these, by the interface's type; ``portid`` and, for networks, ``bridge`` are live facts."""
 
     network: str | None = Attr("network", alias=("network",))
+    name: str | None = Attr("name")
     portgroup: str | None = Attr("portgroup", alias=("portgroup",))
     portid: str | None = Attr("portid")
     bridge: str | None = Attr("bridge", alias=("bridge",))
@@ -33,6 +98,11 @@ class InterfaceSource(Element, tag="source"):
     type: str | None = Attr("type", alias=("source_type",))
     path: str | None = Attr("path", alias=("source_path",))
     mode: str | None = Attr("mode", alias=("source_mode",))
+    address: str | None = Attr("address")
+    port: int | None = Attr("port", UInt)
+    reconnect: Reconnect | None = Child(Reconnect)
+    local: SocketEnd | None = Child(SocketEnd)
+    place: SourcePlace | None = Child(SourcePlace)
 
 
 class InterfaceTarget(Element, tag="target"):
@@ -76,6 +146,8 @@ class InterfaceDriver(Element, tag="driver"):
     queues: int | None = Attr("queues", UInt, alias=("driver_queues",))
     rx_queue_size: int | None = Attr("rx_queue_size", UInt)
     tx_queue_size: int | None = Attr("tx_queue_size", UInt)
+    rss: bool | None = Attr("rss", OnOff)
+    rss_hash_report: bool | None = Attr("rss_hash_report", OnOff)
     iommu: bool | None = Attr("iommu", OnOff)
     ats: bool | None = Attr("ats", OnOff)
     packed: bool | None = Attr("packed", OnOff)
@@ -159,18 +231,23 @@ class Interface(Element, tag="interface"):
     port: InterfacePort | None = Child(InterfacePort)
     ips: list[IpAddress] = Children(IpAddress)
     port_forwards: list[PortForward] = Children(PortForward)
-    script: object = Raw("script")
+    script: Script | None = Child(Script)
+    downscript: Downscript | None = Child(Downscript)
     target: InterfaceTarget | None = Child(InterfaceTarget)
     guest: object = Raw("guest")
     model: Model | None = Child(Model)
     driver: InterfaceDriver | None = Child(InterfaceDriver)
     backend: InterfaceBackend | None = Child(InterfaceBackend)
     filterref: FilterRef | None = Child(FilterRef)
+    tune: Tune | None = Child(Tune)
+    teaming: Teaming | None = Child(Teaming)
     link: Link | None = Child(Link)
     mtu: Mtu | None = Child(Mtu)
+    coalesce: Coalesce | None = Child(Coalesce)
     boot: Boot | None = Child(Boot)
     alias: Alias | None = Child(Alias)
     rom: InterfaceRom | None = Child(InterfaceRom)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
     @property

@@ -1,9 +1,12 @@
-"""Devices with little to say: controllers, inputs, the balloon, random numbers, sound, watchdogs, hubs."""
+"""Devices with little to say: controllers, inputs, the balloon, random numbers, watchdogs, hubs."""
 
 from __future__ import annotations
 
 from guesthouse.model.devices.address import Address, Alias, VirtioOptions
+from guesthouse.model.devices.chardev import TYPES, CharEnd, CharLog, CharProtocol, CharSource
 from guesthouse.model.fields import Attr, Child, Children, Choice, Content, Element, Int, OnOff, Size, Text, UInt
+
+GRAB_TOGGLES = ("ctrl-ctrl", "alt-alt", "shift-shift", "meta-meta", "scrolllock", "ctrl-scrolllock")
 
 
 class ControllerModel(Element, tag="model"):
@@ -63,7 +66,7 @@ class InputSource(Element, tag="source"):
     dev: str | None = Attr("dev")
     evdev: str | None = Attr("evdev")
     grab: str | None = Attr("grab", Choice("all"))
-    grab_toggle: str | None = Attr("grabToggle")
+    grab_toggle: str | None = Attr("grabToggle", Choice(*GRAB_TOGGLES))
     repeat: bool | None = Attr("repeat", OnOff)
 
 
@@ -104,10 +107,15 @@ class RngRate(Element, tag="rate"):
     period: int | None = Attr("period", UInt)
 
 
-class RngBackend(Element, tag="backend"):
+class RngBackend(CharEnd, tag="backend"):
+    """Where they come from: a file, QEMU itself, or a daemon at the other end of a character device."""
+
     model: str | None = Attr("model", Choice("random", "egd", "builtin"))
-    type: str | None = Attr("type")
+    type: str | None = Attr("type", Choice(*TYPES))
     device: str | None = Content(alias=("device",))
+    sources: list[CharSource] = Children(CharSource)
+    protocol: CharProtocol | None = Child(CharProtocol)
+    log: CharLog | None = Child(CharLog)
 
 
 class Rng(Element, tag="rng"):
@@ -119,30 +127,6 @@ class Rng(Element, tag="rng"):
     driver: VirtioOptions | None = Child(VirtioOptions)
     alias: Alias | None = Child(Alias)
     address: Address | None = Child(Address)
-
-
-class Codec(Element, tag="codec"):
-    type: str | None = Attr("type")
-
-
-class SoundAudio(Element, tag="audio"):
-    id: int | None = Attr("id", UInt)
-
-
-class Sound(Element, tag="sound"):
-    model: str | None = Attr("model", required=True)
-    streams: int | None = Attr("streams", UInt)
-    codecs: list[Codec] = Children(Codec)
-    audio: SoundAudio | None = Child(SoundAudio)
-    alias: Alias | None = Child(Alias)
-    address: Address | None = Child(Address)
-
-
-class Audio(Element, tag="audio"):
-    """A host's sound system."""
-
-    id: int | None = Attr("id", UInt)
-    type: str | None = Attr("type")
 
 
 class Watchdog(Element, tag="watchdog"):

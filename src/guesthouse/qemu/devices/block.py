@@ -76,6 +76,12 @@ def number(domain: Domain) -> None:
             below = below.backing
 
 
+def count(domain: Domain) -> int:
+    """How many numbers :func:`number` has given: what else needs block nodes goes on from there."""
+    below = [len(disk.layers) - 1 for disk in domain.dev.disks if disk.layers]
+    return len(domain.dev.disks) + sum(below)
+
+
 def node_name(index: int, layer: str = "format") -> str:
     """The name of a block node; ``index`` is the one in the live document's <source>."""
     return f"libvirt-{index}-{layer}"

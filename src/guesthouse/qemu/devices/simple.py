@@ -1,38 +1,56 @@
-"""Inputs, the balloon, random numbers, sound, watchdogs and hubs for QEMU."""
+"""Inputs, the balloon, random numbers, watchdogs and hubs for QEMU."""
 
 from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
-from guesthouse.model.devices.simple import Hub, Input, MemBalloon, Rng, Sound, Watchdog
+from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.model.devices.simple import Hub, Input, InputSource, MemBalloon, Rng, RngBackend, Watchdog
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.common import pci, usb, virtio
+from guesthouse.qemu.devices.chardev import Certificates, HostEnd, host_end
+from guesthouse.qemu.devices.common import pci, usb, virtio, virtio_driver
 from guesthouse.qemu.parts import Parts, Props
 
 
 def input_device(domain: Domain, device: Input) -> Parts:
-    """A USB or virtio input; PS/2 ones are the machine's."""
+    """A USB or virtio input, or one of the host's; PS/2 ones are the machine's."""
     alias = (device.alias and device.alias.name) or ""
-    kind = device.type or ""
+    kind, source = device.type or "", device.source
+    if kind == "evdev":
+        return Parts(objects=[_host_input(device, alias)])
     if device.bus == "ps2":
         return Parts()
     if device.bus == "usb" and kind in ("mouse", "tablet", "keyboard"):
         driver = {"mouse": "usb-mouse", "tablet": "usb-tablet", "keyboard": "usb-kbd"}[kind]
         return Parts(devices=[{"driver": driver, "id": alias, **usb(device.address)}])
-    if device.bus == "virtio" and kind in ("mouse", "tablet", "keyboard"):
-        return Parts(
-            devices=[
-                {"driver": f"virtio-{kind}-pci", **virtio(device.driver), "id": alias, **pci(domain, device.address)}
-            ]
-        )
-    raise ConfigUnsupported(f"input '{kind}' on bus '{device.bus}' is not supported yet")
+    if device.bus == "virtio" and kind in ("mouse", "tablet", "keyboard", "passthrough"):
+        name = "virtio-input-host-pci" if kind == "passthrough" else f"virtio-{kind}-pci"
+        props: Props = {"driver": virtio_driver(name, device.model), **virtio(device.driver), "id": alias}
+        if kind == "passthrough":
+            props["evdev"] = (source and source.evdev) or ""
+        return Parts(devices=[{**props, **pci(domain, device.address)}])
+    raise ConfigUnsupported(f"{device.bus} bus does not support {kind} input device", domain=ErrorDomain.DOMAIN)
+
+
+def _host_input(device: Input, alias: str) -> Props:
+    """A keyboard or mouse of the host's that the guest takes, and gives back at a combination of keys."""
+    source = device.source or InputSource()
+    props: Props = {"qom-type": "input-linux", "id": alias, "evdev": source.dev or ""}
+    if source.repeat is not None:
+        props["repeat"] = source.repeat
+    if source.grab == "all":
+        props["grab_all"] = True
+    if source.grab_toggle is not None:
+        props["grab-toggle"] = source.grab_toggle
+    return props
 
 
 def memballoon(domain: Domain, device: MemBalloon) -> Parts:
     if device.model == "none":
         return Parts()
-    if device.model != "virtio":
-        raise ConfigUnsupported(f"memory balloon model '{device.model}' is not supported yet")
-    props: Props = {"driver": "virtio-balloon-pci", **virtio(device.driver), "id": "balloon0"}
+    if not (device.model or "").startswith("virtio"):
+        raise ConfigUnsupported(f"Memory balloon device type '{device.model}' is not supported by this version of qemu")
+    alias = (device.alias and device.alias.name) or "balloon0"
+    props: Props = {"driver": virtio_driver("virtio-balloon-pci", device.model), **virtio(device.driver), "id": alias}
     if device.autodeflate is not None:
         props["deflate-on-oom"] = device.autodeflate
     if device.free_page_reporting is not None:
@@ -40,35 +58,26 @@ def memballoon(domain: Domain, device: MemBalloon) -> Parts:
     return Parts(devices=[{**props, **pci(domain, device.address)}])
 
 
-def rng(domain: Domain, device: Rng) -> Parts:
-    backend = device.backend
+def rng(domain: Domain, device: Rng, end: HostEnd | None = None, certificates: Certificates | None = None) -> Parts:
+    """Random numbers from a file of the host's, from QEMU itself, or from a daemon at a character device's end."""
+    backend = device.backend or RngBackend()
     alias = (device.alias and device.alias.name) or "rng0"
-    if device.model != "virtio" or backend is None or backend.model not in ("random", "builtin"):
-        raise ConfigUnsupported("this kind of random number generator is not supported yet")
-    source: Props = {"qom-type": "rng-random", "id": f"obj{alias}", "filename": backend.device or "/dev/random"}
-    if backend.model == "builtin":
-        source = {"qom-type": "rng-builtin", "id": f"obj{alias}"}
-    props: Props = {"driver": "virtio-rng-pci", **virtio(device.driver), "rng": f"obj{alias}", "id": alias}
+    parts = Parts()
+    if backend.model == "egd":
+        parts += host_end(backend, end or HostEnd(), certificates or Certificates(), alias)
+        # QEMU makes character devices before the objects that use them
+        parts.late_objects.append({"qom-type": "rng-egd", "id": f"obj{alias}", "chardev": f"char{alias}"})
+    elif backend.model == "builtin":
+        parts.objects.append({"qom-type": "rng-builtin", "id": f"obj{alias}"})
+    else:
+        source = {"qom-type": "rng-random", "id": f"obj{alias}", "filename": backend.device or "/dev/random"}
+        parts.objects.append(source)
+    driver = virtio_driver("virtio-rng-pci", device.model)
+    props: Props = {"driver": driver, **virtio(device.driver), "rng": f"obj{alias}", "id": alias}
     if device.rate is not None and device.rate.bytes:
         props |= {"max-bytes": device.rate.bytes, "period": device.rate.period or 1000}
-    return Parts(objects=[source], devices=[{**props, **pci(domain, device.address)}])
-
-
-def sound(domain: Domain, device: Sound) -> Parts:
-    alias = (device.alias and device.alias.name) or "sound0"
-    model = device.model or ""
-    if model in ("ich6", "ich9"):
-        driver = "intel-hda" if model == "ich6" else "ich9-intel-hda"
-        parts = Parts(devices=[{"driver": driver, "id": alias, **pci(domain, device.address)}])
-        for cad, kind in enumerate([codec.type or "duplex" for codec in device.codecs] or ["duplex"]):
-            place = {"id": f"{alias}-codec{cad}", "bus": f"{alias}.0", "cad": cad, "audiodev": "audio1"}
-            parts.devices.append({"driver": f"hda-{kind}", **place})
-        return parts
-    names = {"ac97": "AC97", "es1370": "ES1370"}
-    if model in names:
-        props = {"driver": names[model], "id": alias, "audiodev": "audio1", **pci(domain, device.address)}
-        return Parts(devices=[props])
-    raise ConfigUnsupported(f"sound model '{model}' is not supported yet")
+    parts.devices.append({**props, **pci(domain, device.address)})
+    return parts
 
 
 def watchdog(domain: Domain, device: Watchdog) -> Parts:
@@ -81,7 +90,10 @@ def watchdog(domain: Domain, device: Watchdog) -> Parts:
         return Parts(devices=[{"driver": "ib700", "id": alias}], options=options)
     if device.model == "itco" and domain.is_q35:
         return Parts(options=["-global", "ICH9-LPC.noreboot=off", *options])
-    raise ConfigUnsupported(f"watchdog model '{device.model}' is not supported yet")
+    if device.model == "itco":
+        raise ConfigUnsupported("iTCO watchdog is part of the q35 machine", domain=ErrorDomain.DOMAIN)
+    text = f"{device.model} is not supported for this architecture or in this QEMU binary"
+    raise ConfigUnsupported(text)
 
 
 def hub(device: Hub) -> Parts:
