@@ -25,7 +25,7 @@ class MemoryModuleTarget(Element, tag="target"):
     """Sizes are KiB."""
 
     size: int | None = Size("size")
-    node: int | None = Text("node", UInt)
+    cell: int | None = Text("node", UInt)
     label: MemoryLabel | None = Child(MemoryLabel)
     readonly: bool = Flag("readonly")
     block: int | None = Size("block")
@@ -53,7 +53,7 @@ class Memory(Element, tag="memory"):
     @property
     def cell(self) -> int | None:
         """The guest's own node that it belongs to."""
-        return self.target.node if self.target is not None else None
+        return self.target.cell if self.target is not None else None
 
     @property
     def path(self) -> str | None:
