@@ -146,6 +146,14 @@ def remove(document: Domain, device: Device) -> None:
     devices[:] = [other for other in devices if other is not device.element]
 
 
+def count_memory(document: Domain, device: Device, sign: int = 1) -> None:
+    """A guest has the memory of its memory devices, too: count in one that came, or (``sign`` -1) out one that left."""
+    if device.kind == "memory":
+        size = sign * int(getattr(device.element, "size", 0))
+        document.memory = (document.memory or 0) + size
+        document.current_memory = (document.current_memory or 0) + size
+
+
 def replace(document: Domain, old: Device, new: Any) -> None:
     """Put the element ``new`` in the place of the device ``old``."""
     if old.spec.form != "children":
@@ -350,6 +358,7 @@ def attach(definition: Domain, device: Device) -> None:
     if taken is not None:
         raise OperationInvalid(taken, domain=ErrorDomain.QEMU)
     insert(definition, device)
+    count_memory(definition, device)
 
 
 def _target(device: Device) -> str | None:
@@ -399,6 +408,7 @@ def detach(definition: Domain, wanted: Device) -> None:
         text = f"no target device {wanted.element.dev}" if kind == "disk" else missing
         raise DeviceMissing(text, domain=ErrorDomain.QEMU)
     remove(definition, found)
+    count_memory(definition, found, -1)
 
 
 def update(definition: Domain, device: Device) -> None:

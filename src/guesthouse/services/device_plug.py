@@ -130,6 +130,7 @@ class DevicePlug:
             with ExitStack() as closing:
                 labels = [label for label in labels if all(label["path"] != old["path"] for old in guest.labels)]
                 device_match.insert(live, device)
+                device_match.count_memory(live, device)
                 undo.callback(self._forget, guest, device, labels)
                 guest.labels += labels
                 self._write(guest, places)
@@ -169,6 +170,7 @@ class DevicePlug:
         if guest.live is None:
             return
         device_match.remove(guest.live, device)
+        device_match.count_memory(guest.live, device, -1)
         for label in labels:
             images.restore(label)
         guest.labels = [label for label in guest.labels if label not in labels]
@@ -237,8 +239,8 @@ class DevicePlug:
         assert guest.live is not None
         if not isinstance(device.element, Disk):
             return []
-        others = {disk.path for disk in guest.live.dev.disks if disk is not device.element}
-        return [label for label in guest.labels if label["path"] == device.element.path and label["path"] not in others]
+        others = [disk for disk in guest.live.dev.disks if disk is not device.element]
+        return own_labels(guest.labels, device.element, others)
 
     # -- by themselves
 
@@ -273,6 +275,13 @@ class DevicePlug:
 
 def _family(tag: str) -> Any:
     return next(spec for spec in Devices.SPECS if spec.tag == tag)
+
+
+def own_labels(labels: list[dict[str, Any]], disk: Disk, others: list[Disk]) -> list[dict[str, Any]]:
+    """Those of ``labels`` that are of the disk's images and of no other disk's."""
+    used = {layer.path for other in others for layer in other.layers}
+    own = {layer.path for layer in disk.layers}
+    return [label for label in labels if label["path"] in own and label["path"] not in used]
 
 
 def alone_with(live: Domain, device: Device) -> Domain:

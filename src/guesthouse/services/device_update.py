@@ -31,7 +31,7 @@ from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import Parts
 from guesthouse.services.context import Context
-from guesthouse.services.device_plug import alone_with, made_up, parts_of, renumber
+from guesthouse.services.device_plug import alone_with, made_up, own_labels, parts_of, renumber
 from guesthouse.services.documents import keep_live, running
 from guesthouse.services.faults import step
 from guesthouse.services.guests import KIND, Guest, Guests
@@ -144,11 +144,10 @@ class DeviceUpdate:
     def _give_back(self, guest: Guest, old: Disk) -> None:
         """The image that is not in the drive any more belongs to its owner again."""
         assert guest.live is not None
-        used = {disk.path for disk in guest.live.dev.disks}
-        for label in guest.labels:
-            if label["path"] == old.path and old.path not in used:
-                images.restore(label)
-        guest.labels = [label for label in guest.labels if label["path"] != old.path or old.path in used]
+        given = own_labels(guest.labels, old, guest.live.dev.disks)
+        for label in given:
+            images.restore(label)
+        guest.labels = [label for label in guest.labels if label not in given]
 
     def _write(self, guest: Guest, places: dict[str, list[str]], media: dict[str, str]) -> None:
         """Write down the live document; ``media`` are the drives of which it is not sure yet what is in them."""
