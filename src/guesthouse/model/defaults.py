@@ -5,6 +5,7 @@ Values and their order of appearance are libvirt 9.0's for QEMU on x86 (qemu_dom
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
@@ -238,8 +239,11 @@ def _interface(nic: Interface) -> None:
 
 def _characters(domain: Domain) -> None:
     dev = domain.dev
-    for index, serial in enumerate(dev.serials):
-        _serial(serial, index)
+    ports = itertools.count(
+        max((s.target.port for s in dev.serials if s.target and s.target.port is not None), default=-1) + 1
+    )
+    for serial in dev.serials:
+        _serial(serial, next(ports) if serial.target is None or serial.target.port is None else serial.target.port)
     for index, console in enumerate(dev.consoles):
         if console.target is None:
             console.target = CharTarget()
