@@ -434,7 +434,8 @@ class Domains:
         return self._guests.find(dom).current.memory or 0
 
     def get_max_vcpus(self, dom: DomainRef) -> int:
-        return self._guests.find(dom).current.cpu_count
+        """Of a guest that runs alone."""
+        return self.get_vcpus_flags(dom, 1 | 4)
 
     def get_vcpus_flags(self, dom: DomainRef, flags: int) -> int:
         live, config, maximum = 1, 2, 4
