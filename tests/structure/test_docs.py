@@ -43,7 +43,7 @@ def test_every_key_of_the_configuration_is_told() -> None:
     assert set(told) == {field.name for field in fields(Config)}
     for name, value in told.items():
         default = getattr(Config(), name)
-        assert value == (f'"{default}"' if isinstance(default, str) else str(default)), name
+        assert value == (f'"{default}"' if isinstance(default, str) else str(default).lower()), name
 
 
 def test_every_virsh_command_is_told() -> None:
