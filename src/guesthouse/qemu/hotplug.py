@@ -162,6 +162,8 @@ def backend(kind: str, options: dict[str, str]) -> Props:
             data["local"] = _inet(left.pop("localaddr", ""), left.pop("localport", "0"))
     elif kind in ("file", "pipe", "serial", "parallel") and "path" in left:
         data["out" if kind == "file" else "device"] = left.pop("path")
+    elif kind == "spicevmc":
+        data["type"] = left.pop("name", "")  # QMP's word for it
     for name, value in left.items():
         data[name] = int(value) if name in _NUMBERS else _SWITCH.get(value, value)
         if name in ("name", "type", "fqdn"):
