@@ -99,7 +99,7 @@ class CloudInit:
         whole = MIMEMultipart()
         for part, name in ((text, "made"), (more, "own")):
             kind = "x-shellscript" if part.startswith("#!") else "cloud-config"
-            each = MIMEText(part, kind, "utf-8")
+            each = MIMEText(part, kind, "us-ascii" if part.isascii() else "utf-8")
             each.add_header("Content-Disposition", "attachment", filename=name)
             # later parts win, and lists add up
             each.add_header("Merge-Type", "list(append)+dict(no_replace,recurse_list)+str()")

@@ -225,7 +225,7 @@ def ls(options: argparse.Namespace) -> int:
             info = guest.get_info()
             found = quick.addresses(guest) if guest.is_active() else []
             row = {"name": guest.name, "state": state, "image": quick.labels(guest).get("image", "")}
-            rows.append(row | {"cpus": info.nr_virt_cpu, "memory": info.max_mem << 10, "addresses": found})
+            rows.append(row | {"cpus": info.nrVirtCpu, "memory": info.maxMem << 10, "addresses": found})
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
