@@ -28,7 +28,7 @@ from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.device_match import Device
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.domain import Devices, Domain
-from guesthouse.qemu import command, hotplug, images
+from guesthouse.qemu import command, hotplug, images, throttle
 from guesthouse.qemu.machine import Machine
 from guesthouse.qemu.parts import Parts
 from guesthouse.services import disk_volumes
@@ -48,6 +48,8 @@ _LIVE = (
     *("input", "vsock", "filesystem"),
 )
 _BUSES = ("virtio", "usb", "scsi")
+# what QEMU is given one by one
+_THINGS = ("objects", "late_objects", "chardevs", "blockdevs", "netdevs", "devices")
 # families whose devices QEMU knows by their alias
 _KNOWN = (
     *("disks", "interfaces", "hostdevs", "redirdevs", "rngs", "memories", "shmems", "vsocks", "filesystems"),
@@ -147,6 +149,8 @@ class DevicePlug:
                     await hotplug.plug(machine, parts_of(live, device, wiring))
                 step("attach-plugged")
                 await _act(machine, parts_of(live, device, wiring))
+                undo.push_async_callback(hotplug.take_device, machine, device.alias)
+                await throttle.settle(machine, alone)
             await self._runner.learn_characters(alone, machine)
             if device.kind == "chr" and device.element.target is not None:
                 device.element.target.state = None  # an event tells when somebody in the guest listens
@@ -317,7 +321,7 @@ def parts_of(live: Domain, device: Device, wiring: command.Wiring) -> Parts:
     rest = command.device_parts(alone, wiring)
     out = Parts()
     for field in fields(Parts):
-        if field.name not in ("options", "fds"):
+        if field.name in _THINGS:
             had = [_identity(item) for item in getattr(rest, field.name)]
             getattr(out, field.name).extend(i for i in getattr(whole, field.name) if _identity(i) not in had)
     out.options = [word for number, word in enumerate(whole.options) if word not in rest.options[number : number + 1]]
