@@ -45,6 +45,11 @@ async def plug(machine: Machine, parts: Parts) -> None:
         undo.pop_all()
 
 
+async def take_device(machine: Machine, alias: str) -> None:
+    """Ask the guest to let go of a device that has just come. Only a lost guest is an error."""
+    await _try(machine, "device_del", {"id": alias})
+
+
 async def take_backends(machine: Machine, parts: Parts) -> None:
     """Take away what a device had that is gone: as much of ``parts`` as there is. Only a lost guest is an error."""
     for props in reversed(parts.netdevs):

@@ -27,13 +27,14 @@ class Slot(NamedTuple):
     alias: str
 
 
-async def settle(machine: Machine, live: Domain) -> None:
-    """What a guest that has not run yet is told over the monitor: its memory, how often to report it, where its
-    threads run, which links are down, how fast its disks may be."""
+async def settle(machine: Machine, live: Domain, *, fresh: bool = True) -> None:
+    """What a guest that does not run yet is told over the monitor: its processors, its memory, how often to report it,
+    where its threads run, which links are down, how fast its disks may be. One that is not ``fresh`` brings with it
+    how much memory it left to the host."""
     await plug_enabled(machine, live)
     balloon = live.dev.memballoon
     if balloon is not None and balloon.model != "none":
-        if live.current_memory and live.memory and live.current_memory < live.memory:
+        if fresh and live.current_memory and live.memory and live.current_memory < live.memory:
             await set_balloon(machine, live.current_memory)
         if balloon.stats is not None and balloon.stats.period:
             await figures.set_balloon_period(machine, balloon.stats.period)

@@ -26,7 +26,7 @@ from guesthouse.model.device_match import Device
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.devices.interface import Interface, Link
-from guesthouse.qemu import command, hotplug, images
+from guesthouse.qemu import command, hotplug, images, throttle
 from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import Parts
@@ -127,6 +127,7 @@ class DeviceUpdate:
                 await self._runner.wire(guest, alone, wiring, closing, undo, self._runner.channels(machine))
                 async with self._runner.secrets_told(machine, changed):
                     await _swap(machine, drive, before, parts_of(live, drive, wiring), force=force)
+                await throttle.settle(machine, alone)
                 step("media-changed")
             undo.pop_all()
         self._give_back(guest, old)

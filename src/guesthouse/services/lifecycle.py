@@ -223,9 +223,8 @@ class Runner:
         for display in live.dev.graphics:
             if display.passwd is not None:
                 await machine.set_password(display.type, display.passwd, display.connected, display.passwd_valid_to)
-        if restoring is None:
-            await tuning.settle(machine, live)
-        else:
+        await tuning.settle(machine, live, fresh=restoring is None)
+        if restoring is not None:
             await migration.incoming(machine, restoring.fd)
             step("restore-loaded")
         await self.learn_characters(live, machine)
