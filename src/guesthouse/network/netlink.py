@@ -27,8 +27,10 @@ _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 1, 4, 0x300, 0x200, 0x400
 _MSG_ERROR, _MSG_DONE = 2, 3
 _IFF_UP = 1
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 _INFO_KIND, _INFO_DATA = 1, 2
+_MACVLAN_MODE = 1
+_MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthrough": 8}
 _BR_FORWARD_DELAY, _BR_STP_STATE = 1, 5
 _IFLA_PROTINFO_NESTED = 12 | 0x8000
 _BRPORT_ISOLATED = 33
@@ -222,6 +224,14 @@ class Netlink:
         if mtu:
             body += u32(_IFLA_MTU, mtu)
         self._do(_NEWLINK, _CREATE | _EXCL, body + attr(_IFLA_LINKINFO, info))
+
+    def create_macvtap(self, name: str, lower: int, *, mac: str, mode: str) -> None:
+        """Make a macvtap device that is down, on the device ``lower``. ``mode`` is "private", "vepa", "bridge" or
+        "passthrough". EEXIST where the name is taken, EBUSY or EINVAL where the device below is another's already."""
+        info = _text(_INFO_KIND, "macvtap") + attr(_INFO_DATA, u32(_MACVLAN_MODE, _MACVLAN_MODES[mode]))
+        body = link_header(0) + _text(_IFLA_IFNAME, name) + u32(_IFLA_LINK, lower)
+        body += attr(_IFLA_ADDRESS, _mac_bytes(mac)) + attr(_IFLA_LINKINFO, info)
+        self._do(_NEWLINK, _CREATE | _EXCL, body)
 
     def delete_link(self, index: int) -> None:
         self._do(_DELLINK, 0, link_header(index))
