@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS, UNSERVED
+from collections.abc import Sequence
+
+from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS, UNSERVED, Option
 
 _WIDTH = 30
 
@@ -20,8 +22,22 @@ def usage() -> str:
         "",
         "Make a virtual machine, and install an operating system in it.",
     ]
+    lines += listed(OPTIONS)
+    lines += [
+        "",
+        "All sub-options of an option are listed by '?': virt-install --disk=?",
+        "",
+        "For example, Debian from its CD:",
+        "  virt-install --name demo --memory 2048 --disk size=20 --cdrom debian.iso --osinfo debian12",
+    ]
+    return "\n".join(lines)
+
+
+def listed(rows: Sequence[Option]) -> list[str]:
+    """What ``rows`` say of themselves, by their groups."""
+    lines: list[str] = []
     group = ""
-    for option in OPTIONS:
+    for option in rows:
         if not option.help or option.group == UNSERVED:
             continue
         if option.group != group:
@@ -34,11 +50,4 @@ def usage() -> str:
         lines.append(
             f"{head:<{_WIDTH}} {option.help}" if len(head) < _WIDTH else f"{head}\n{'':<{_WIDTH}} {option.help}"
         )
-    lines += [
-        "",
-        "All sub-options of an option are listed by '?': virt-install --disk=?",
-        "",
-        "For example, Debian from its CD:",
-        "  virt-install --name demo --memory 2048 --disk size=20 --cdrom debian.iso --osinfo debian12",
-    ]
-    return "\n".join(lines)
+    return lines

@@ -6,6 +6,7 @@ and beginnings of names that mean one option only. Without argparse, because its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # how an option takes a value: not at all, always, always and any number of times, if one follows
@@ -191,9 +192,10 @@ class Options:
 OPTIONS: tuple[Option, ...] = _rows()
 
 
-def parse(argv: list[str]) -> Options:
-    """The options in ``argv``. Raises UsageError."""
-    by_name = {name: option for option in OPTIONS for name in option.names}
+def parse(argv: list[str], rows: Sequence[Option] | None = None, words: int = 0) -> Options:
+    """The options in ``argv``, which are ``rows`` (by default virt-install's). Up to ``words`` words may stand by
+    themselves; they are found under "". Raises UsageError."""
+    by_name = {name: option for option in (OPTIONS if rows is None else rows) for name in option.names}
     options = Options()
     position = 0
     while position < len(argv):
@@ -212,7 +214,10 @@ def parse(argv: list[str]) -> Options:
                 position = _take(options, option, f"--{name}", argv, position)
             continue
         if not word.startswith("-") or len(word) < 2:
-            raise UsageError(f"unrecognized arguments: {word}")
+            if len(options.all("")) >= words:
+                raise UsageError(f"unrecognized arguments: {word}")
+            options.add("", word)
+            continue
         letters = word[1:]
         while letters:
             letter, letters = letters[0], letters[1:]
