@@ -76,6 +76,17 @@ def limit(device: str, bandwidth: Bandwidth | None) -> None:
     _nft(_police(device, outbound))
 
 
+def turned(bandwidth: Bandwidth | None) -> Bandwidth | None:
+    """The limits of a device that sends what the guest sends (macvtap), where a tap receives it."""
+    if bandwidth is None:
+        return None
+    came, went = bandwidth.outbound, bandwidth.inbound
+    return Bandwidth(
+        inbound=Inbound(average=came.average, peak=came.peak, burst=came.burst) if came else None,
+        outbound=Outbound(average=went.average, peak=went.peak, burst=went.burst) if went else None,
+    )
+
+
 def clear(device: str) -> None:
     """Forget the limits of a device that is gone or about to go."""
     _nft(_police(device, None))

@@ -7,9 +7,11 @@ a daemon that dies leaves none behind.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
+import socket
 import struct
 from dataclasses import dataclass
 
@@ -19,6 +21,9 @@ from guesthouse.network.netlink import Link, Netlink
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x0100, 0x1000, 0x4000
 _IFREQ = struct.Struct("16sH22x")
+# linux/ethtool.h: struct ethtool_coalesce
+_SIOCETHTOOL, _ETHTOOL_GCOALESCE, _ETHTOOL_SCOALESCE = 0x8946, 0x0E, 0x0F
+_COALESCE, _RX_FRAMES = struct.Struct("=23I"), 2
 
 
 @dataclass
@@ -74,15 +79,8 @@ def create_tap(
 
     Raises SystemFailure; then no device is left. Takes about a millisecond.
     """
-    pattern = name or "vnet%d"
-    if len(pattern.encode()) > 15:
-        text = f"Network interface name '{pattern}' is too long: {os.strerror(errno.ERANGE)}"
-        raise SystemFailure(text, domain=Domain.NONE, int1=errno.ERANGE)
-    flags = _IFF_TAP | _IFF_NO_PI
-    if vnet_hdr:
-        flags |= _IFF_VNET_HDR
-    if queues > 1:
-        flags |= _IFF_MULTI_QUEUE
+    pattern = _pattern(name)
+    flags = _flags(queues, vnet_hdr)
     with contextlib.ExitStack() as undo, Netlink() as netlink:
         link = find_bridge(netlink, bridge)
         tap = Tap(pattern, [], bridge)
@@ -100,6 +98,78 @@ def create_tap(
             raise SystemFailure.from_os(error, f"Unable to add bridge {bridge} port {tap.name}") from error
         undo.pop_all()
     return tap
+
+
+def create_loose(
+    mac: str, *, name: str | None = None, queues: int = 1, mtu: int | None = None, vnet_hdr: bool = True
+) -> Tap:
+    """Make a tap that is no bridge's port, up, with :func:`tap_mac` of the guest's ``mac``; or take one of that name
+    that is there and has no user. Raises SystemFailure; then a device that was made is gone."""
+    tap = Tap(_pattern(name), [], "")
+    try:
+        for _ in range(queues):
+            _open_queue(tap, _flags(queues, vnet_hdr))
+        with Netlink() as netlink:
+            device = netlink.link(tap.name)
+            if device is None:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            netlink.set_link(device.index, mac=tap_mac(mac), mtu=mtu, up=True)
+    except OSError as error:
+        tap.close()
+        raise SystemFailure.from_os(error, f"Cannot set interface MAC to {tap_mac(mac)} on '{tap.name}'") from error
+    except BaseException:
+        tap.close()
+        raise
+    return tap
+
+
+def open_existing(name: str, *, queues: int = 1, vnet_hdr: bool = True) -> Tap:
+    """A tap that somebody else made and looks after. Raises SystemFailure."""
+    tap = Tap(name, [], "")
+    try:
+        for _ in range(queues):
+            _open_queue(tap, _flags(queues, vnet_hdr))
+    except BaseException:
+        tap.close()
+        raise
+    return tap
+
+
+def coalesce(name: str, frames: int) -> int:
+    """Have the tap gather up to ``frames`` frames before it tells of them; how many it does gather. Raises
+    SystemFailure where it cannot."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            asked = bytearray(_COALESCE.size)
+            _ethtool(sock, name, _ETHTOOL_GCOALESCE, asked)
+            values = list(_COALESCE.unpack(asked))
+            values[_RX_FRAMES] = frames
+            changed = bytearray(_COALESCE.pack(*values))
+            _ethtool(sock, name, _ETHTOOL_SCOALESCE, changed)
+            _ethtool(sock, name, _ETHTOOL_GCOALESCE, asked)
+            return int(_COALESCE.unpack(asked)[_RX_FRAMES])
+    except OSError as error:
+        raise SystemFailure.from_os(error, f"Cannot set coalesce info on '{name}'") from None
+
+
+def _ethtool(sock: socket.socket, name: str, command: int, data: bytearray) -> None:
+    """Have the driver read or write ``data``, whose first word is the command."""
+    struct.pack_into("=I", data, 0, command)
+    place = (ctypes.c_char * len(data)).from_buffer(data)
+    request = struct.pack("16sQ16x", name.encode(), ctypes.addressof(place))
+    fcntl.ioctl(sock, _SIOCETHTOOL, request)
+
+
+def _pattern(name: str | None) -> str:
+    pattern = name or "vnet%d"
+    if len(pattern.encode()) > 15:
+        text = f"Network interface name '{pattern}' is too long: {os.strerror(errno.ERANGE)}"
+        raise SystemFailure(text, domain=Domain.NONE, int1=errno.ERANGE)
+    return pattern
+
+
+def _flags(queues: int, vnet_hdr: bool) -> int:
+    return _IFF_TAP | _IFF_NO_PI | (_IFF_VNET_HDR if vnet_hdr else 0) | (_IFF_MULTI_QUEUE if queues > 1 else 0)
 
 
 def _open_queue(tap: Tap, flags: int) -> None:

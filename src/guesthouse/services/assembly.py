@@ -124,6 +124,8 @@ class Services:
                 await self._runner.reattach(row, uuid)
             except Exception:  # one row that cannot be understood must not hide the other guests
                 _log.exception("the guest of the runtime row %s could not be taken up", uuid)
+        interfaces = [nic for guest in self._guests if guest.live is not None for nic in guest.live.dev.interfaces]
+        await self.networks.cards.macvtaps.sweep({(nic.target and nic.target.dev) or "" for nic in interfaces})
 
     async def settle(self, seconds: float) -> None:
         """Wait for jobs that are under way, at most so long."""

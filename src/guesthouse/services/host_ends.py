@@ -13,12 +13,13 @@ from guesthouse.host import passthrough
 from guesthouse.host.sysfs import Sysfs
 from guesthouse.model.devices.chardev import CharEnd
 from guesthouse.model.devices.hostdev import Hostdev, HostdevPlace
-from guesthouse.model.devices.interface import TAPPED
+from guesthouse.model.devices.interface import TAPPED, Interface
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.command import Wiring
 from guesthouse.qemu.devices.hostdev import HostdevEnd
 from guesthouse.qemu.process import User
 
+_VHOST_NET = "/dev/vhost-net"
 _USB = "/bus/usb/devices"
 
 
@@ -63,6 +64,34 @@ def _no_pci(sysfs: Sysfs) -> None:
     if not passthrough.vfio_works(sysfs):
         raise ConfigUnsupported("host doesn't support passthrough of host PCI devices")
     raise ConfigUnsupported("host PCI devices are not given to guests yet")
+
+
+def wire_card(live: Domain, nic: Interface, fds: list[int], wiring: Wiring, closing: ExitStack) -> None:
+    """Tell the command line of a card's descriptors, and open the kernel's accelerator for each queue of a tap where a
+    guest can have it. Raises ConfigUnsupported where the document insists."""
+    alias = (nic.alias and nic.alias.name) or ""
+    if not fds:
+        return
+    if nic.type == "vdpa":
+        wiring.vdpas[alias] = fds[0]
+        return
+    wiring.taps[alias], wiring.queues[alias] = fds[0], fds[1:]
+    wish = nic.driver.name if nic.driver is not None else None
+    if live.type != "kvm" or wish == "qemu":
+        return
+    if not (nic.model is not None and (nic.model.type or "").startswith("virtio")):
+        if wish == "vhost":
+            raise ConfigUnsupported("vhost-net is only supported for virtio network interfaces")
+        return
+    for _ in fds:
+        try:
+            fd = os.open(_VHOST_NET, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            if wish == "vhost":
+                raise ConfigUnsupported("vhost-net was requested for an interface, but is unavailable") from None
+            return
+        closing.callback(os.close, fd)
+        wiring.accelerators.setdefault(alias, []).append(fd)
 
 
 def wire(live: Domain, wiring: Wiring, sysfs: Sysfs, closing: ExitStack) -> None:

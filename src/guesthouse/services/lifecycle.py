@@ -258,10 +258,7 @@ class Runner:
             plug = await self._networks.plug(nic, guest.ref)
             closing.callback(plug.close)
             undo.push_async_callback(self._networks.unplug, nic)
-            if plug.fds:
-                assert nic.alias is not None and nic.alias.name is not None
-                wiring.taps[nic.alias.name] = plug.fds[0]
-                wiring.queues[nic.alias.name] = plug.fds[1:]
+            host_ends.wire_card(live, nic, plug.fds, wiring, closing)
         host_ends.wire(live, wiring, self._sysfs, closing)
         wiring.certificates = self._certificates()
         for device in host_ends.character_devices(live):

@@ -46,13 +46,13 @@ class Macvtaps:
         if wanted and wanted.startswith("macvtap"):
             # a name that was made up for a former run
             wanted = None
-        row = {"device": device, "mac": mac, "former": None}
+        row: dict[str, str | None] = {"device": device, "mac": mac, "former": None}
         if mode == "passthrough":
             row["former"] = await in_thread(macvtap.current_mac, device)
         queues = (iface.driver.queues if iface.driver else None) or 1
         virtio = bool(iface.model and (iface.model.type or "").startswith("virtio"))
         while True:
-            name = wanted or await in_thread(macvtap.free_name)
+            name = wanted if wanted else await in_thread(macvtap.free_name)
             if self._store.get_runtime(_KIND, name) is not None:
                 text = f"error creating macvtap interface {name}@{device} ({mac})"
                 raise SystemFailure.from_os(OSError(_EXISTS, os.strerror(_EXISTS)), text)

@@ -130,7 +130,8 @@ class NetworkPorts:
         elif floor:
             raise ConfigUnsupported("floor attribute is not supported for this config")
         if tap:
-            await in_thread(shaping.limit, tap, bandwidth)
+            limits = shaping.turned(bandwidth) if iface.type == "direct" else bandwidth
+            await in_thread(shaping.limit, tap, limits)
         if port is not None and running is not None:
             port.element = changed
             self._networks.runtime.save(running)

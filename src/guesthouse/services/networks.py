@@ -28,6 +28,7 @@ from guesthouse.model.network_port import NetworkPort, PortMac, PortOwner, RxFil
 from guesthouse.model.network_rules import complete, parse
 from guesthouse.network import bridges, dnsmasq, shaping, subnets, taps
 from guesthouse.network.netlink import IPNetwork
+from guesthouse.services import host_cards
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.network_runtime import NetworkRuntime, Port, Running, in_thread
@@ -134,6 +135,8 @@ class Networks:
         self._ctx = ctx
         self.runtime = NetworkRuntime(ctx.store, ctx.paths.state / "dnsmasq", ctx.paths.run / "network")
         self._entries: dict[str, Entry] = {}
+        #: the host's ends of interfaces that are in no network
+        self.cards = host_cards.HostCards(ctx.store)
         #: what gives interfaces their filters
         self.filters: NWFilterBindings | None = None
         # whether a guest of an earlier daemon's may have ended without it
@@ -429,10 +432,12 @@ class Networks:
         Completes ``iface`` (a live copy). A network that is not active is an error: nothing is started silently. On
         failure nothing is left.
         """
-        if iface.type not in TAPPED:
+        if iface.type in host_cards.TYPES:
+            return await self._plug_card(iface, owner)
+        if iface.type not in TAPPED or iface.source is None:
             return Plug(iface)
-        if iface.type not in ("network", "bridge") or iface.source is None:
-            raise ConfigUnsupported(f"interface type '{iface.type}' is not supported yet: use network, bridge or user")
+        if iface.virtualport is not None:
+            raise ConfigUnsupported(f"virtualport type '{iface.virtualport.type}' of a bridge is not supported yet")
         if iface.vlan is not None:
             raise _no_vlan(iface)
         entry, port = None, None
@@ -464,6 +469,7 @@ class Networks:
             if iface.bandwidth is not None:
                 await in_thread(shaping.limit, tap.name, iface.bandwidth)
             iface.set_tap(tap.name)
+            _coalesce(iface)
             if self.filters is not None:
                 await self.filters.plug(iface, owner, tap.name)
             if entry and entry.running and port:
@@ -479,6 +485,23 @@ class Networks:
                 await in_thread(shaping.clear, tap.name)
             raise
         return Plug(iface, tap.name, bridge, entry.name if entry else None, tap.fds)
+
+    async def _plug_card(self, iface: Interface, owner: DomainRef) -> Plug:
+        """Make the host's end of an interface that no network or bridge has, with its limits and its filter."""
+        plug = Plug(iface, fds=await self.cards.plug(iface))
+        plug.tap = iface.target.dev if iface.target and iface.type != "vdpa" else None
+        try:
+            if iface.bandwidth is not None and plug.tap:
+                await self._sweep()
+                limits = shaping.turned(iface.bandwidth) if iface.type == "direct" else iface.bandwidth
+                await in_thread(shaping.limit, plug.tap, limits)
+            if self.filters is not None and plug.tap:
+                await self.filters.plug(iface, owner, plug.tap)
+        except BaseException:
+            plug.close()
+            await self.unplug(iface)
+            raise
+        return plug
 
     async def replug(self, old: Interface, new: Interface, owner: DomainRef) -> None:
         """Move a guest's plugged interface to the bridge or network that ``new`` names, with the limits that it gets
@@ -546,7 +569,7 @@ class Networks:
         return port
 
     async def unplug(self, iface: Interface) -> None:
-        """The guest's interface is gone: count it out of its network. Its tap vanished with QEMU."""
+        """The guest's interface is gone: count it out of its network. A tap vanished with QEMU, others are removed."""
         tap = iface.target.dev if iface.target else None
         if not tap:
             return
@@ -554,6 +577,7 @@ class Networks:
             await self.filters.unplug(tap)
         if self._count_out(tap) or iface.bandwidth is not None:
             await in_thread(shaping.clear, tap)
+        await self.cards.unplug(iface)
 
     def _count_out(self, tap: str) -> bool:
         """The tap is in no network any more; whether it had limits in one."""
@@ -565,6 +589,13 @@ class Networks:
                 limited |= running.ports.pop(uuid).element.bandwidth is not None
                 self.runtime.save(running)
         return limited
+
+
+def _coalesce(iface: Interface) -> None:
+    """Have the tap gather frames as the interface wishes; what it does is noted. Raises SystemFailure."""
+    frames = iface.coalesce.rx.frames if iface.coalesce is not None and iface.coalesce.rx is not None else None
+    if frames is not None and frames.max is not None and iface.target is not None:
+        frames.max = taps.coalesce(iface.target.dev or "", frames.max)
 
 
 def _no_vlan(iface: Interface) -> ConfigUnsupported:

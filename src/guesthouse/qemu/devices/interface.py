@@ -14,8 +14,9 @@ from guesthouse.qemu.parts import Chardev, Parts, Props
 
 _TUN, _VHOST = "/dev/net/tun", "/dev/vhost-net"
 _PLAIN = ("csum", "gso", "mrg_rxbuf")
-_UNSERVED = ("virtualport", "guest", "coalesce")
+_UNSERVED = ("guest",)
 _TAPS = ("network", "bridge", "direct", "ethernet")
+_SIZED = ("network", "bridge", "ethernet", "vhostuser")
 _QUEUED = (*_TAPS, "vhostuser", "vdpa")
 
 
@@ -77,6 +78,20 @@ def _check(device: Interface) -> None:
     if device.filterref is not None and device.type not in ("network", "bridge", "ethernet"):
         text = f"filterref is not supported for network interfaces of type {device.type}"
         raise ConfigUnsupported(text, domain=ErrorDomain.QEMU)
+    if device.coalesce is not None and device.type not in ("network", "bridge"):
+        raise ConfigUnsupported(f"coalesce settings on interface type {device.type} are not supported")
+    passt = device.backend is not None and device.backend.type == "passt"
+    if device.mtu is not None and device.type not in _SIZED and not passt:
+        raise ConfigUnsupported(f"setting MTU on interface type {device.type} is not supported yet")
+    if device.port is not None and device.port.isolated and device.type not in ("network", "bridge"):
+        text = (
+            f"interface {mac} - <port isolated='yes'/> is not supported for network interfaces with"
+            f" type='{device.type}'"
+        )
+        raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
+    if device.target is not None and device.target.managed is False and device.type != "ethernet":
+        text = f"unmanaged target dev is not supported on interfaces of type '{device.type}'"
+        raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
     for name in _UNSERVED:
         if getattr(device, name) is not None:
             raise ConfigUnsupported(f"<{name}> of interface {mac} is not supported yet")
