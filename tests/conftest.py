@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def nothing_stays_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     before = leftovers.links_and_loops()
     yield
     assert leftovers.processes(tmp_path_factory.getbasetemp()) == []
-    assert leftovers.links_and_loops() - before == set()
+    # where another session runs beside this one, ./dev looks when both have ended
+    if "TESTS_BESIDE" not in os.environ:
+        assert leftovers.links_and_loops() - before == set()
 
 
 @pytest.fixture

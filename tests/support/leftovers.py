@@ -1,10 +1,14 @@
-"""What tests might leave on the machine: processes, network devices, namespaces, loop devices."""
+"""What tests might leave on the machine: processes, network devices, namespaces, loop devices. Run as a program it prints
+them, a line each, but for the processes."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.namespaces import alive
 
@@ -44,3 +48,7 @@ def links_and_loops() -> set[str]:
     names = Path("/run/netns")
     found |= {f"namespace {path.name}" for path in names.iterdir()} if names.is_dir() else set()
     return found | {f"loop {path.parent.parent.name}" for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+
+
+if __name__ == "__main__":
+    print("\n".join(sorted(links_and_loops())))
