@@ -41,6 +41,7 @@ from guesthouse.model.domain import (
     Vcpu,
     VendorId,
 )
+from guesthouse.model.fields import Element
 from guesthouse.provision import network, osinfo
 from guesthouse.provision.host import DomainCaps, Host, Offer
 from guesthouse.provision.request import Request, part
@@ -110,7 +111,7 @@ def fill(request: Request, host: Host) -> None:
     _usb(request, host)
     _channels(request, host)
     _rng_and_balloon(request, host)
-    _tpm(request, caps)
+    _tpm(request, host, caps)
     _clock(request, host)
     _cpu(request, host, caps)
     _features(request, host, caps)
@@ -122,22 +123,38 @@ def fill(request: Request, host: Host) -> None:
                 state.enabled = False
     if request.security is not None:
         _security(request, caps)
-    for disk in domain.dev.disks:
-        fill_disk(request, host, disk)
-    for nic in domain.dev.interfaces:
-        _interface(request, host, nic)
-    for device in [*domain.dev.serials, *domain.dev.parallels, *domain.dev.consoles, *domain.dev.channels]:
-        _character(device)
-    for item in domain.dev.inputs:
-        item.type = item.type or "mouse"
-        item.bus = item.bus or {"tablet": "usb", "evdev": None}.get(item.type, "ps2")
-    for sound in domain.dev.sounds:
-        sound.model = sound.model or _sound_model(request)
-    for rng in domain.dev.rngs:
-        rng.model = rng.model or "virtio"
+    dev = domain.dev
+    chars = [*dev.serials, *dev.parallels, *dev.consoles, *dev.channels]
+    for device in [*dev.disks, *dev.interfaces, *chars, *dev.inputs, *dev.sounds, *dev.rngs]:
+        fill_device(request, host, caps, device)
     _late_controllers(request)
     if request.has_spice:
         _spice(request, caps)
+
+
+def fill_device(request: Request, host: Host, caps: DomainCaps, device: Element) -> None:
+    """Complete a device of the guest, also one that is added later. Raises ConfigUnsupported."""
+    if isinstance(device, Disk):
+        fill_disk(request, host, device)
+    elif isinstance(device, Interface):
+        _interface(request, host, device)
+    elif isinstance(device, CharDevice):
+        _character(device)
+    elif isinstance(device, Graphics):
+        _display(request, host, caps, device)
+    elif isinstance(device, Video):
+        model = part(device, "model", VideoModel)
+        if model.type == "default":
+            model.type = _video_model(request, caps)
+    elif isinstance(device, Input):
+        device.type = device.type or "mouse"
+        device.bus = device.bus or {"tablet": "usb", "evdev": None}.get(device.type, "ps2")
+    elif isinstance(device, Sound):
+        device.model = device.model or _sound_model(request)
+    elif isinstance(device, Rng):
+        device.model = device.model or "virtio"
+    elif isinstance(device, Tpm) and device.is_emulated and "tpm-crb" in caps.values("devices/tpm", "model"):
+        device.model = device.model or "tpm-crb"
 
 
 def _offer(request: Request) -> Offer:
@@ -237,13 +254,11 @@ def _graphics(request: Request, host: Host, caps: DomainCaps) -> None:
     if not dev.graphics and "graphics" not in request.without and wanted:
         dev.graphics.append(Graphics(type="default"))
     for display in dev.graphics:
-        _display(request, host, caps, display)
+        fill_device(request, host, caps, display)
     if dev.graphics and not dev.videos and "video" not in request.without:
         dev.videos.append(Video(model=VideoModel(type="default")))
     for video in dev.videos:
-        model = part(video, "model", VideoModel)
-        if model.type == "default":
-            model.type = _video_model(request, caps)
+        fill_device(request, host, caps, video)
     usb = [c for c in dev.controllers if c.type == "usb"]
     usb_off = bool(usb) and all(c.model == "none" for c in usb)
     if dev.inputs or not dev.graphics or usb_off or "input" in request.without:
@@ -333,7 +348,7 @@ def _rng_and_balloon(request: Request, host: Host) -> None:
         dev.memballoon = MemBalloon(model="virtio")
 
 
-def _tpm(request: Request, caps: DomainCaps) -> None:
+def _tpm(request: Request, host: Host, caps: DomainCaps) -> None:
     """UEFI marks a modern guest, which has a TPM where the host can play one."""
     dev = request.domain.dev
     models = caps.values("devices/tpm", "model")
@@ -341,8 +356,7 @@ def _tpm(request: Request, caps: DomainCaps) -> None:
     if not dev.tpms and "tpm" not in request.without and request.is_uefi and playable:
         dev.tpms.append(Tpm(backend=TpmBackend(type="emulator")))
     for device in dev.tpms:
-        if device.is_emulated and "tpm-crb" in models:
-            device.model = device.model or "tpm-crb"
+        fill_device(request, host, caps, device)
 
 
 def other(tag: str, attributes: dict[str, str], *children: tuple[str, dict[str, str]]) -> Other:
