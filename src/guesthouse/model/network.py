@@ -20,6 +20,7 @@ from guesthouse.model.fields import (
     Int,
     Mac,
     OnOff,
+    Raw,
     Text,
     UInt,
     Uuid,
@@ -269,6 +270,9 @@ class Network(Element, tag="network"):
     trust_guest_rx_filters: bool | None = Attr("trustGuestRxFilters", Bool)
     name: str | None = Text("name")
     uuid: str | None = Text("uuid", Uuid)
+    title: str | None = Text("title")
+    description: str | None = Text("description")
+    metadata: object = Raw("metadata")
     forward: Forward | None = Child(Forward)
     bridge: Bridge | None = Child(Bridge)
     mtu: Mtu | None = Child(Mtu)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import builtins
 import errno
 import os
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from guesthouse.errors import (
     SystemFailure,
     check_flags,
 )
+from guesthouse.model import metadata as extra_xml
 from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.domain import Domain
@@ -529,15 +529,11 @@ class Domains:
         elif type == 1:
             text = document.title
         else:
-            node = self._metadata(document, uri)
+            node = extra_xml.find(document.metadata, uri)
             text = etree.tostring(node, encoding="unicode") if node is not None else None
         if text is None:
             raise NoDomainMetadata("Requested metadata element is not present")
         return text
-
-    def _metadata(self, document: Domain, uri: str | None) -> Any:
-        root: Any = document.metadata
-        return None if root is None else next((n for n in root if n.tag.startswith(f"{{{uri}}}")), None)
 
     async def set_metadata(
         self, dom: DomainRef, type: int, metadata: str | None, key: str | None, uri: str | None, flags: int
@@ -582,19 +578,6 @@ def _set_metadata(document: Domain, kind: int, text: str | None, key: str | None
             raise InvalidArg("metadata title can't contain newlines")
         document.title = text or None
     elif kind == 2:
-        root: Any = document.metadata if document.metadata is not None else etree.Element("metadata")
-        for node in [n for n in root if n.tag.startswith(f"{{{uri}}}")]:
-            root.remove(node)
-        if text:
-            if not key or not uri or not re.fullmatch(r"[A-Za-z_][\w.-]*", key):
-                raise InvalidArg("a metadata element needs a key and a namespace")
-            try:
-                given = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
-            except etree.XMLSyntaxError as error:
-                raise InvalidArg(f"metadata is not well formed: {error}") from None
-            node = etree.SubElement(root, f"{{{uri}}}{etree.QName(given).localname}", nsmap={key: uri})
-            node.text = given.text
-            node.extend(list(given))
-        document.metadata = root if len(root) else None
+        document.metadata = extra_xml.replaced(document.metadata, text, key, uri)
     else:
         raise InvalidArg(f"unknown metadata type {kind}")

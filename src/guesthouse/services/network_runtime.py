@@ -15,16 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from guesthouse.errors import GuesthouseError
+from guesthouse.errors import Domain, GuesthouseError, OperationFailed
+from guesthouse.model import port_forward
 from guesthouse.model.network import Network
 from guesthouse.model.network_port import NetworkPort, PortMac, PortOwner
 from guesthouse.network import bridges, dnsmasq, nat, served, shaping, subnets, taps
+from guesthouse.network.nat import Target
+from guesthouse.services import port_forwards
 from guesthouse.services.store import Store
 from guesthouse.units import new_uuid
 
 _log = logging.getLogger(__name__)
 _KIND = "network"
 _VERSION = 1
+# how often it is looked whether the guest of a forwarded port has another address, in seconds
+_FOLLOW = 0.5
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +59,10 @@ class Running:
     network: Network
     dnsmasq: tuple[int, int] | None = None
     ports: dict[str, Port] = field(default_factory=dict)
+    #: where forwarded ports lead, and what keeps that true
+    targets: list[Target] = field(default_factory=list)
+    following: asyncio.Task[None] | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def document(self, state: str) -> dict[str, Any]:
         return {
@@ -91,6 +100,7 @@ class NetworkRuntime:
         self._store = store
         self._state = state
         self._run = run
+        self._active: dict[str, Running] = {}
 
     def files(self, network: Network) -> dnsmasq.Files:
         return dnsmasq.Files.of(self._state, self._run, network)
@@ -104,6 +114,7 @@ class NetworkRuntime:
         running = Running(network.copy())
         network = running.network
         served.check(network)
+        self._check_forwards(network)
         nat.complete(network)
         if network.owns_bridge:
             await self._sweep(running)
@@ -116,6 +127,7 @@ class NetworkRuntime:
             await self._shape(network, undo)
             self.save(running)
             undo.pop_all()
+        self._follow(running)
         return running
 
     async def _sweep(self, running: Running) -> None:
@@ -134,14 +146,74 @@ class NetworkRuntime:
         name, mac = network.bridge_name or "", network.mac.address if network.mac else None
         undo.push_async_callback(in_thread, bridges.delete, name, mac)
         await in_thread(bridges.create, network)
-        if network.mode != "open":
-            undo.push_async_callback(in_thread, nat.remove, name)
-            await in_thread(nat.install, network)
+        undo.push_async_callback(in_thread, nat.remove, name)
+        await self._put_rules(running)
         if network.mode:
             await in_thread(bridges.enable_forwarding, network)
         if network.ips:
             undo.push_async_callback(self._end_dnsmasq, running)
             running.dnsmasq = await in_thread(dnsmasq.start, network, self.files(network))
+
+    # Rules, and the ports that lead to guests
+
+    async def restore(self, running: Running) -> None:
+        """Put the network's rules and limits in place again, whatever became of them. Raises InternalError."""
+        network = running.network
+        await self._put_rules(running)
+        if network.bandwidth is not None:
+            await in_thread(shaping.limit, network.bridge_name or "", network.bandwidth)
+
+    async def _put_rules(self, running: Running) -> None:
+        if not running.network.owns_bridge:
+            return
+        async with running.lock:
+            targets = self._targets(running)
+            if running.targets and not targets:
+                await in_thread(nat.remove, running.network.bridge_name or "")
+            await in_thread(nat.install, running.network, targets)
+            running.targets = targets
+
+    def _targets(self, running: Running) -> list[Target]:
+        macs: dict[str, list[str]] = {}
+        for port in running.ports.values():
+            owner = port.element.owner
+            macs.setdefault((owner and owner.name) or "", []).append(port.element.mac_address)
+        leases = dnsmasq.read_leases(self.files(running.network).leases)
+        return port_forwards.targets(running.network, macs, leases)
+
+    def _check_forwards(self, network: Network) -> None:
+        """Raises the error of a forward that is wrong, or that another network has."""
+        for forward in port_forward.of(network):
+            for other in self._active.values():
+                if other.network.uuid == network.uuid:
+                    continue
+                if any(forward.overlaps(theirs) for theirs in port_forward.of(other.network)):
+                    text = f"port {forward} is forwarded already, by network '{other.network.name}'"
+                    raise OperationFailed(text, domain=Domain.NETWORK)
+
+    def _follow(self, running: Running) -> None:
+        """See to it from now on that forwarded ports lead to where their guests are."""
+        self._active[running.network.uuid or ""] = running
+        has_forwards = running.network.owns_bridge and bool(port_forward.of(running.network))
+        if has_forwards and (running.following is None or running.following.done()):
+            running.following = asyncio.create_task(self._keep_true(running))
+
+    async def _unfollow(self, running: Running) -> None:
+        self._active.pop(running.network.uuid or "", None)
+        task, running.following = running.following, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep_true(self, running: Running) -> None:
+        while port_forward.of(running.network):
+            await asyncio.sleep(_FOLLOW)
+            try:
+                if self._targets(running) != running.targets:
+                    await self._put_rules(running)
+            except GuesthouseError as error:
+                _log.warning("forwarded ports of network '%s': %s", running.network.name, error)
 
     @staticmethod
     async def _shape(network: Network, undo: contextlib.AsyncExitStack) -> None:
@@ -154,6 +226,7 @@ class NetworkRuntime:
         """Take the network's things away, each even where another fails; raises the last failure. The row is gone in
         any case, and guests that were plugged in stay so without a network, as with libvirt."""
         network = running.network
+        await self._unfollow(running)
         self.save(running, "stopping")
         async with contextlib.AsyncExitStack() as steps:
             steps.callback(self._store.delete_runtime, _KIND, network.uuid or "")
@@ -162,8 +235,7 @@ class NetworkRuntime:
                 steps.push_async_callback(in_thread, shaping.limit, name, None)
             if not network.owns_bridge:
                 return
-            if network.mode != "open":
-                steps.push_async_callback(in_thread, nat.remove, name)
+            steps.push_async_callback(in_thread, nat.remove, name)
             steps.push_async_callback(in_thread, bridges.delete, name, mac)
             steps.push_async_callback(self._end_dnsmasq, running)
 
@@ -173,6 +245,7 @@ class NetworkRuntime:
 
         Raises InternalError; then the network is what it was, as far as that can be had.
         """
+        self._check_forwards(changed)
         before, files = running.network, self.files(changed)
         old, new = dnsmasq.configuration(before, files), dnsmasq.configuration(changed, files)
         try:
@@ -188,8 +261,8 @@ class NetworkRuntime:
     async def _put(self, running: Running, network: Network, *, anew: bool) -> None:
         running.network = network
         files = self.files(network)
-        if network.owns_bridge and network.mode != "open":
-            await in_thread(nat.install, network)
+        await self._put_rules(running)
+        self._follow(running)
         if not (network.owns_bridge and network.ips):
             return
         if anew or running.dnsmasq is None or not dnsmasq.is_running(*running.dnsmasq):
@@ -231,6 +304,7 @@ class NetworkRuntime:
             return None
         running.ports = {uuid: p for uuid, p in running.ports.items() if p.tap is None or taps.exists(p.tap)}
         await self._mend(running)
+        self._follow(running)
         self.save(running)
         return running
 
@@ -245,8 +319,7 @@ class NetworkRuntime:
         try:
             if network.bandwidth is not None:
                 await in_thread(shaping.limit, network.bridge_name or "", network.bandwidth)
-            if network.owns_bridge and network.mode != "open":
-                await in_thread(nat.install, network)
+            await self._put_rules(running)
             if network.ips and not (running.dnsmasq and dnsmasq.is_running(*running.dnsmasq)):
                 await self._end_dnsmasq(running)
                 running.dnsmasq = await in_thread(dnsmasq.start, network, self.files(network))

@@ -1,0 +1,42 @@
+"""XML that programs keep in a document's <metadata>, an element a namespace, as libvirt's calls change it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lxml import etree
+
+from guesthouse.errors import InvalidArg
+
+_PREFIX = re.compile(r"[A-Za-z_][\w.-]*")
+
+
+def find(metadata: Any, uri: str | None) -> Any:
+    """The first element under the namespace ``uri``; None where there is none. ``metadata`` may be None."""
+    return None if metadata is None else next((n for n in metadata if _is_under(n, uri)), None)
+
+
+def replaced(metadata: Any, text: str | None, key: str | None, uri: str | None) -> Any:
+    """A <metadata> in which the element in ``text`` is the one under ``uri``, with the prefix ``key``; without text, one
+    without any. None where nothing is left. ``metadata``, which may be None, is not changed. Raises InvalidArg."""
+    root: Any = etree.Element("metadata")
+    for node in metadata if metadata is not None else ():
+        if not _is_under(node, uri):
+            root.append(etree.fromstring(etree.tostring(node, with_tail=False)))
+    if text:
+        if not key or not uri or not _PREFIX.fullmatch(key):
+            raise InvalidArg("a metadata element needs a key and a namespace")
+        try:
+            given = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
+        except etree.XMLSyntaxError as error:
+            raise InvalidArg(f"metadata is not well formed: {error}") from None
+        node = etree.SubElement(root, f"{{{uri}}}{etree.QName(given).localname}", nsmap={key: uri})
+        node.attrib.update(given.attrib)
+        node.text = given.text
+        node.extend(list(given))
+    return root if len(root) else None
+
+
+def _is_under(node: Any, uri: str | None) -> bool:
+    return isinstance(node.tag, str) and node.tag.startswith(f"{{{uri}}}")
