@@ -10,8 +10,10 @@ import pytest
 from support import tour
 from support.guesthoused import Guesthoused
 from support.libvirtd import Libvirtd
+from support.namespaces import reachable
 
 SCRIPT = Path(__file__).with_name("python_libvirt.py")
+FILES = Path(__file__).with_name("python_libvirt_files.py")
 
 
 def test_one_transcript(
@@ -26,4 +28,18 @@ def test_one_transcript(
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         transcripts.append(done.stdout.splitlines())
+    assert transcripts[1] == transcripts[0]
+
+
+def test_open_files_travel(
+    c_libvirtd: Libvirtd, guesthoused: Guesthoused, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    transcripts = []
+    for daemon in (c_libvirtd, guesthoused):
+        work = reachable(tmp_path_factory.mktemp("files"))
+        argv = daemon.ns.command(["/usr/bin/python3", str(FILES), daemon.uri, str(work)])
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        transcripts.append(done.stdout.splitlines())
+    assert len(transcripts[0]) > 20
     assert transcripts[1] == transcripts[0]

@@ -15,7 +15,8 @@ from typing import Any
 
 from guesthouse import LIBVIRT_VERSION
 from guesthouse.daemon.server import Client, Server
-from guesthouse.errors import Domain, GuesthouseError, InternalError, InvalidArg
+from guesthouse.errors import ArgumentUnsupported, Domain, GuesthouseError, InternalError, InvalidArg
+from guesthouse.services.typed import checked
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +156,44 @@ class Admin:
                 domain=Domain.RPC,
             )
         self._server.limits = limits
+
+    # -- threads
+
+    def get_threadpool_parameters(self, srv: Any, flags: int) -> _Params:
+        """The threads that do what would hold up the daemon's loop; both servers share them. They start as they are
+        needed, and none is set apart for what is urgent: the loop itself never waits."""
+        _no_flags(flags)
+        _known(srv.name)
+        found = self._server.threads.figures()
+        return {
+            "minWorkers": ("uint", 0),
+            "maxWorkers": ("uint", found.most),
+            "nWorkers": ("uint", found.started),
+            "freeWorkers": ("uint", found.idle),
+            "prioWorkers": ("uint", 0),
+            "jobQueueDepth": ("uint", found.waiting),
+        }
+
+    def set_threadpool_parameters(self, srv: Any, params: list[Any], flags: int) -> None:
+        """How many threads there may be at most."""
+        _no_flags(flags)
+        _known(srv.name)
+        given = checked(params, dict.fromkeys(("minWorkers", "maxWorkers", "prioWorkers"), "uint"))
+        most = given.get("maxWorkers", self._server.threads.most)
+        if given.get("minWorkers", 0) > most:
+            raise InvalidArg("minWorkers cannot be larger than maxWorkers", domain=Domain.NONE)
+        if not most:
+            text = "maxWorkers must not be switched from zero to non-zero and vice versa"
+            raise InvalidArg(text, domain=Domain.NONE)
+        for name in ("minWorkers", "prioWorkers"):
+            if given.get(name):
+                raise ArgumentUnsupported(f"parameter '{name}' not supported: threads start as they are needed")
+        self._server.threads.set_most(most)
+
+    def set_daemon_timeout(self, timeout: int, flags: int) -> None:
+        """Seconds without a client and a guest after which the daemon ends; 0: never."""
+        _no_flags(flags)
+        self._server.set_idle_timeout(timeout)
 
     def update_tls_files(self, srv: Any, flags: int) -> None:
         _no_flags(flags)

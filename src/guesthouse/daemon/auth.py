@@ -62,6 +62,42 @@ class Identity:
         return ", ".join(words)
 
 
+#: What a client may be said to be (virIdentity's names), and the kinds of the parameters.
+FORWARDED = {
+    "user-name": "string",
+    "unix-user-id": "ullong",
+    "group-name": "string",
+    "unix-group-id": "ullong",
+    "process-id": "llong",
+    "process-time": "ullong",
+    "sasl-user-name": "string",
+    "x509-distinguished-name": "string",
+    "selinux-context": "string",
+}
+
+
+def forwarded(old: Identity, said: Mapping[str, Any]) -> Identity:
+    """Who a client is that has come through somebody who is trusted, as that one says; nothing of ``old`` but where it
+    came from stays."""
+    uid, gid = int(said.get("unix-user-id", -1)), int(said.get("unix-group-id", -1))
+    groups = {gid} - {-1}
+    if uid != -1:
+        try:
+            entry = pwd.getpwuid(uid)
+            groups |= set(os.getgrouplist(entry.pw_name, entry.pw_gid))
+        except KeyError:
+            pass
+    return Identity(
+        uid,
+        gid,
+        int(said.get("process-id", -1)),
+        frozenset(groups),
+        old.address,
+        said.get("x509-distinguished-name", ""),
+        said.get("sasl-user-name", ""),
+    )
+
+
 def _groups(sock: socket.socket) -> frozenset[int]:
     """All groups that the peer had when it connected; none where the kernel does not say."""
     size = 4 * 64

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from guesthouse.errors import Domain, InvalidArg, NoSupport, OperationDenied, RPCError
+from guesthouse.services.domain_stats import PerCpu
 from guesthouse.services.refs import (
     DomainRef,
     InterfaceRef,
@@ -23,7 +24,7 @@ from guesthouse.services.refs import (
 )
 from guesthouse.wire import xdr
 from guesthouse.wire.connection import Call
-from guesthouse.wire.procedures import VERSION, Procedure
+from guesthouse.wire.procedures import GIVE_FILES, TAKE_FILES, VERSION, Procedure
 from guesthouse.wire.types import STRUCTS
 
 _REFS: dict[str, Callable[..., Any]] = {
@@ -59,6 +60,8 @@ class Route:
         self.service, _, self.method = row.handler.partition(".")
         fields = xdr.struct_codec(row.args).fields if row.args else ()
         self._names = [name for name, _ in fields]
+        #: whether descriptors come with the call, and one goes with the answer
+        self.takes_files, self.gives_file = row.name in TAKE_FILES, row.name in GIVE_FILES
         self._refs = [(name, _REFS[kind]) for name, kind in fields if kind in _REFS]
         lists = [(name, kind.partition("<")[0]) for name, kind in fields if kind.endswith(">")]
         self._ref_lists = [(name, _REFS[kind]) for name, kind in lists if kind in _REFS]
@@ -73,6 +76,8 @@ class Route:
         if record is None:
             return {}
         args = record.asdict()
+        if self.takes_files:
+            args["files"] = call.fds
         for name, ref in self._refs:
             args[name] = ref(*args[name])
         for name, ref in self._ref_lists:
@@ -88,6 +93,8 @@ class Route:
             # the list and the count; a client that needs no results gets the count alone
             items = list(value)
             return (items if args["need_results"] else [], len(items))
+        if self._params and isinstance(value, PerCpu):
+            return {"params": value.params if args["nparams"] else [], "nparams": value.each}
         if self._params:
             params = _visible(value, args.get("flags", 0))
             if args["nparams"] == 0:

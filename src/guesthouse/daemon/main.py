@@ -153,22 +153,25 @@ class _Daemon:
         return 0
 
     async def _serve(self, server: Server, services: Services, stopped: asyncio.Event) -> None:
-        """Until a signal, or until nobody has needed the daemon for the time that --timeout gives."""
-        timeout = self._options.timeout
-        if not timeout:
-            await stopped.wait()
-            return
+        """Until a signal, or until nobody has needed the daemon for the time that --timeout gives, or virt-admin."""
+        server.set_idle_timeout(self._options.timeout)
+        changed = server.idle_timeout_changed
+        told = [asyncio.ensure_future(stopped.wait())]
         while not stopped.is_set():
-            idle = 0.0
-            if not server.client_count and not services.active_guests:
-                idle = time.monotonic() - server.idle_since
-            if idle >= timeout:
-                _log.info("nobody has needed this daemon for %d s: it ends", timeout)
-                return
-            try:
-                await asyncio.wait_for(stopped.wait(), max(0.1, timeout - idle))
-            except TimeoutError:
-                pass
+            changed.clear()
+            timeout, pause = server.idle_timeout, None
+            if timeout:
+                idle = 0.0
+                if not server.client_count and not services.active_guests:
+                    idle = time.monotonic() - server.idle_since
+                if idle >= timeout:
+                    _log.info("nobody has needed this daemon for %d s: it ends", timeout)
+                    break
+                pause = max(0.1, timeout - idle)
+            told[1:] = [asyncio.ensure_future(changed.wait())]
+            await asyncio.wait(told, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            told[1].cancel()
+        told[0].cancel()
 
     def _reload(self, ctx: Context, server: Server) -> None:
         try:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from guesthouse.daemon.auth import Identity, Rules, allowed_name
 from guesthouse.daemon.session import AdminSession, Session
+from guesthouse.daemon.threads import Threads
 from guesthouse.errors import RPCError
 from guesthouse.wire import connection as wire
 from guesthouse.wire import tls
@@ -31,6 +32,7 @@ _CHUNK = 1 << 17
 _HIGH_WATER = 1 << 20  # bytes waiting for a client above which its streams wait
 _FULL = 16 << 20  # bytes waiting for a client above which nothing more is done for it
 _PENDING_MAX = 1 << 20  # bytes of a client's messages that may wait for their turn before its socket is left alone
+_FILE_COST = 1 << 14  # a descriptor of a call that waits counts as so many bytes of it
 _LEAVE_TIMEOUT = 5.0  # seconds for a client that has taken its leave to read the rest
 _GONE_PERIOD = 1.0  # seconds between looks at a socket that is not read
 _ACCEPT_PAUSE = 0.2  # seconds without accepting, where descriptors have run out
@@ -100,6 +102,10 @@ class Server:
         self._listeners: list[tuple[socket.socket, str]] = []
         self._clients: set[Client] = set()
         self._loop = asyncio.get_running_loop()
+        self.threads = Threads(self._loop)
+        #: seconds without a client and a guest after which the daemon ends (0: never); set: they have changed
+        self.idle_timeout = 0
+        self.idle_timeout_changed = asyncio.Event()
         self._unsubscribe = subscribe(self._deliver) if subscribe else None
         #: when the last client left (monotonic seconds); of use while there is none
         self.idle_since = time.monotonic()
@@ -113,6 +119,10 @@ class Server:
         self.rules = rules
         for client in self._clients - self.anonymous:
             client.session.granted = rules.granted(client.identity)
+
+    def set_idle_timeout(self, seconds: int) -> None:
+        self.idle_timeout = seconds
+        self.idle_timeout_changed.set()
 
     @property
     def clients(self) -> list[Client]:
@@ -226,7 +236,7 @@ class Client:
         self._machine = wire.Connection()
         self._pending: deque[wire.Event] = deque()
         self._pending_size = 0
-        self._out: deque[memoryview] = deque()
+        self._out: deque[memoryview | int] = deque()  # a number is a descriptor to be sent, with a zero byte
         self._waiters: list[asyncio.Future[None]] = []
         self._closing = False
         self._closed = False
@@ -378,6 +388,21 @@ class Client:
                 return
         self._transmit(data)
 
+    @property
+    def carries_files(self) -> bool:
+        """Whether descriptors can be sent."""
+        return self._tunnel is None and self._sock.family == socket.AF_UNIX
+
+    def send_with_file(self, data: bytes, fd: int) -> None:
+        """Send ``data`` and behind it the descriptor, which is closed then, or when the peer is gone."""
+        self.send(data)
+        if self._closed:
+            os.close(fd)
+            return
+        if not self._out:
+            self._loop.add_writer(self._fd, self._writable)
+        self._out.append(fd)
+
     def _transmit(self, data: bytes) -> None:
         if self._closed or not data:
             return
@@ -399,6 +424,17 @@ class Client:
     def _writable(self) -> None:
         while self._out:
             view = self._out[0]
+            if isinstance(view, int):
+                try:
+                    socket.send_fds(self._sock, [b"\0"], [view])
+                except (BlockingIOError, InterruptedError):
+                    break
+                except OSError:
+                    self.close()
+                    return
+                os.close(view)
+                self._out.popleft()
+                continue
             try:
                 sent = self._sock.send(view)
             except (BlockingIOError, InterruptedError):
@@ -477,6 +513,9 @@ class Client:
                 timer.cancel()
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
+        for waiting in self._out:
+            if isinstance(waiting, int):
+                os.close(waiting)
         self._out.clear()
         self.backlog = 0
         self._wake()
@@ -494,7 +533,7 @@ class Client:
 def _size(event: wire.Event) -> int:
     """What it takes to keep ``event`` for later."""
     if isinstance(event, wire.Call):
-        return len(event.payload) + 128
+        return len(event.payload) + 128 + _FILE_COST * len(event.fds)
     return (len(event.data) if isinstance(event, wire.StreamPacket) else 0) + 128
 
 

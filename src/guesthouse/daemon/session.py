@@ -17,8 +17,9 @@ from guesthouse.daemon import auth, dispatch
 from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, InvalidArg, NoConnect, RPCError
 from guesthouse.services.events import Event
 from guesthouse.services.streams import Hole, Stream
+from guesthouse.services.typed import checked
 from guesthouse.wire import connection as wire
-from guesthouse.wire.procedures import ADMIN, EVENT_BY_ID, EVENTS, QEMU, REMOTE
+from guesthouse.wire.procedures import ADMIN, BY_NAME, EVENT_BY_ID, EVENTS, QEMU, REMOTE
 from guesthouse.wire.types import STRUCTS
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Peer(Protocol):
     identity: auth.Identity
 
     def send(self, data: bytes) -> None: ...
+    def send_with_file(self, data: bytes, fd: int) -> None: ...
     async def drained(self) -> None: ...
     def start_keepalive(self) -> None: ...
     def close_soon(self) -> None: ...
@@ -57,6 +59,8 @@ class Peer(Protocol):
     def proven(self) -> None: ...
     @property
     def backlog(self) -> int: ...
+    @property
+    def carries_files(self) -> bool: ...
 
 
 class Registration(NamedTuple):
@@ -104,6 +108,7 @@ class Session:
         self._streams: dict[tuple[int, int, int], _OpenStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone = False
+        self._has_files = False  # whether it has brought open files for guests
         self._events_waiting = 0  # bytes of events that the client may not have read
         #: calls that wait for their answer
         self.outstanding = 0
@@ -134,8 +139,6 @@ class Session:
             raise RPCError("a client sends calls and streams, nothing else")
 
     def _call(self, call: wire.Call) -> None:
-        for fd in call.fds:  # no procedure served here takes descriptors
-            os.close(fd)
         if not self._authenticated and not (call.row and call.row.name.startswith("auth_")):
             _log.warning("refused a call before the login: %s", self._peer.identity)
         try:
@@ -144,11 +147,12 @@ class Session:
             )
             args = route.arguments(call)
             auth.check(route.row, args, self.granted, self._peer.identity)
+            if route.gives_file and not self._peer.carries_files:
+                raise InternalError("file descriptor passing is not supported on this socket", domain=Domain.RPC)
             if route.service == "session":
                 value = getattr(self, route.method)(**args)
             else:
-                if not self._opened:
-                    raise InternalError("hypervisor connection not open", domain=Domain.RPC)
+                self._need_open()
                 value = route.call(self._services, args)
             if isawaitable(value):
                 self.outstanding += 1
@@ -157,21 +161,28 @@ class Session:
             self._answer(call, route, args, value)
         except Exception as error:
             self._fail(call, error)
+        _close(call.fds)
 
     async def _finish(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], pending: Any) -> None:
         try:
             value = await pending
             if self._gone and route.row.stream is not None:
                 await _stream_of(value).abort()
+            elif self._gone and route.gives_file:
+                os.close(value)
             else:
                 self._answer(call, route, args, value)
         except Exception as error:
             self._fail(call, error)
         finally:
+            _close(call.fds)
             self.outstanding -= 1
             self._peer.resume()
 
     def _answer(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], value: Any) -> None:
+        if route.gives_file:
+            self._peer.send_with_file(wire.reply(call, fd_count=1), value)
+            return
         if route.row.stream is None:
             value = auth.shown(route.row, value, self.granted)
             self._peer.send(wire.reply(call, route.result(args, value)))
@@ -195,6 +206,8 @@ class Session:
     def closed(self) -> None:
         """The client is gone: everything that it had goes. Calls under way run to their end."""
         self._gone = True
+        if self._has_files:
+            self._services.open_files.let_go(self)
         self._registrations.clear()
         for stream in list(self._streams.values()):
             stream.abort()
@@ -277,6 +290,28 @@ class Session:
         if feature == 10:
             self._peer.start_keepalive()
         return int(feature in _FEATURES)
+
+    def set_identity(self, params: list[Any], flags: int) -> None:
+        """From now on the client is who it says, for the rules and the log. Only who is held to no rules may."""
+        if flags:
+            raise InvalidArg(f"unsupported flags (0x{flags:x}) in function virConnectSetIdentity")
+        self._need_open()
+        if self.granted is not None:
+            auth.refuse(
+                BY_NAME["connect_set_identity"], "what only those may who are held to no rules", self._peer.identity
+            )
+        self._peer.identity = auth.forwarded(self._peer.identity, checked(params, auth.FORWARDED))
+        self._peer.proven()
+
+    def domain_fd_associate(self, dom: Any, name: str, flags: int, files: list[int]) -> None:
+        """Keep the open files for the guest while this client stays."""
+        self._need_open()
+        self._has_files = True
+        self._services.open_files.associate(self, dom, name, files, flags)
+
+    def _need_open(self) -> None:
+        if not self._opened:
+            raise InternalError("hypervisor connection not open", domain=Domain.RPC)
 
     def register_close_callback(self) -> None:
         pass  # the driver lives in this daemon: it cannot go away without the connection
@@ -388,6 +423,11 @@ class Session:
             data = encode_event(event, None if wanted.legacy else number)
             self._events_waiting = waiting + len(data)
             self._peer.send(data)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _identity(ref: Any) -> str:

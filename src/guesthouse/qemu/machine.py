@@ -258,11 +258,18 @@ class Machine:
             raise MonitorClosed()
         return await self._monitor.add_fd(fd, note)
 
-    async def raw(self, text: str) -> dict[str, Any]:
-        """Send a whole QMP message as a client wrote it; returns QEMU's answer, be it a result or an error."""
+    async def send_fd(self, fd: int) -> None:
+        """Send a copy of the descriptor ahead of the command that takes it. Raises MonitorClosed."""
         if self._monitor is None:
             raise MonitorClosed()
-        return await self._monitor.raw(text)
+        self._monitor.send_fd(fd)
+
+    async def raw(self, text: str, fd: int | None = None) -> dict[str, Any]:
+        """Send a whole QMP message as a client wrote it, and a copy of ``fd`` along; returns QEMU's answer, be it a
+        result or an error."""
+        if self._monitor is None:
+            raise MonitorClosed()
+        return await self._monitor.raw(text, fd)
 
     # -- the end
 

@@ -88,16 +88,17 @@ class Monitor:
     async def give_fd(self, name: str, fd: int) -> None:
         """Give QEMU a copy of a descriptor, under ``name`` for the one command that takes it. Raises as
         :meth:`execute` does."""
-        self._send_fd(fd)
+        self.send_fd(fd)
         await self.execute("getfd", {"fdname": name})
 
     async def add_fd(self, fd: int, note: str) -> int:
         """Give QEMU a copy of a descriptor as a set of its own; returns the set's number, for "/dev/fdset/N". Raises as
         :meth:`execute` does."""
-        self._send_fd(fd)
+        self.send_fd(fd)
         return int((await self.execute("add-fd", {"opaque": note}))["fdset-id"])
 
-    def _send_fd(self, fd: int) -> None:
+    def send_fd(self, fd: int) -> None:
+        """Send a copy of the descriptor ahead of the command that takes it. Raises MonitorClosed."""
         # the library's own way of sending one wants asyncio's sockets, and this loop may be uvloop's
         writer = self._client._writer
         if self._closed or writer is None:
@@ -108,9 +109,9 @@ class Monitor:
             except OSError:
                 raise MonitorClosed() from None
 
-    async def raw(self, text: str) -> dict[str, Any]:
-        """Send a whole message as ``text`` has it; returns the answer, be it a result or an error, with an id as libvirt
-        numbers them. Raises InternalError for what is no JSON object, MonitorClosed."""
+    async def raw(self, text: str, fd: int | None = None) -> dict[str, Any]:
+        """Send a whole message as ``text`` has it, and ``fd`` along; returns the answer, be it a result or an error,
+        with an id as libvirt numbers them. Raises InternalError for what is no JSON object, MonitorClosed."""
         try:
             message = json.loads(text)
             if not isinstance(message, dict):
@@ -120,6 +121,8 @@ class Monitor:
         if self._closed:
             raise MonitorClosed()
         self._asked += 1
+        if fd is not None:
+            self.send_fd(fd)
         try:
             answer = dict(await self._client._raw(message))
         except (QMPError, StateError, EOFError, ConnectionError):

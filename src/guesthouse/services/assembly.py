@@ -25,6 +25,7 @@ from guesthouse.services.domain_bulk import DomainBulk
 from guesthouse.services.domain_control import DomainControl
 from guesthouse.services.domain_iothreads import DomainIoThreads
 from guesthouse.services.domain_limits import DomainLimits
+from guesthouse.services.domain_open import DomainOpen
 from guesthouse.services.domain_stats import DomainStats
 from guesthouse.services.domain_tuning import DomainTuning
 from guesthouse.services.domains import Domains
@@ -91,6 +92,8 @@ class Services:
         changes = DeviceUpdate(ctx, self._guests, self._runner, self.networks, self.network_ports)
         self.devices = Devices(ctx, self._guests, self._jobs, plug, changes)
         self.devices.defaults = plug.defaults = defaults
+        self.open_files = self._runner.open_files
+        self.domain_open = DomainOpen(self._guests, self._jobs)
         self.domain_control = DomainControl(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
 
     @property

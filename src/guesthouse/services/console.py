@@ -30,14 +30,12 @@ class BytesStream:
         pass
 
 
-class PtyStream:
-    """A pseudo-terminal of QEMU's. ``closed`` is called once, when the stream has ended. Raises SystemFailure."""
+class DescriptorStream:
+    """What an open file that does not block gives and takes. It is closed with the stream; then ``closed`` is called,
+    once."""
 
-    def __init__(self, path: str, closed: Callable[[], None]) -> None:
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise SystemFailure.from_os(error, f"cannot open the console '{path}'") from None
+    def __init__(self, fd: int, closed: Callable[[], None]) -> None:
+        self._fd = fd
         self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._ended = False
@@ -80,7 +78,7 @@ class PtyStream:
                 remove(self._fd)
 
     def end(self) -> None:
-        """End of file for whoever reads; the terminal is closed."""
+        """End of file for whoever reads; the file is closed."""
         if self._ended:
             return
         self._ended = True
@@ -97,3 +95,14 @@ class PtyStream:
 
     async def abort(self) -> None:
         self.end()
+
+
+class PtyStream(DescriptorStream):
+    """A pseudo-terminal of QEMU's. ``closed`` is called once, when the stream has ended. Raises SystemFailure."""
+
+    def __init__(self, path: str, closed: Callable[[], None]) -> None:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise SystemFailure.from_os(error, f"cannot open the console '{path}'") from None
+        super().__init__(fd, closed)

@@ -172,13 +172,25 @@ class DomainControl:
         """Run a command of QEMU's as the client wrote it, for people (``flags`` HMP) or in JSON; returns the whole
         answer. The guest is marked as one that others have had their hands in."""
         check_flags(flags, _HMP, "qemuDomainQemuMonitorCommand")
+        return await self._monitor_command(dom, cmd, flags, None)
+
+    async def monitor_command_with_files(self, dom: DomainRef, cmd: str, flags: int, files: list[int]) -> str:
+        """The same; QEMU gets a copy of the one descriptor that may come along."""
+        check_flags(flags, _HMP, "qemuDomainQemuMonitorCommandWithFiles")
+        if len(files) > 1:
+            raise InvalidArg("at most 1 fd can be passed to qemu along with a command")
+        return await self._monitor_command(dom, cmd, flags, files[0] if files else None)
+
+    async def _monitor_command(self, dom: DomainRef, cmd: str, flags: int, fd: int | None) -> str:
         guest = self._guests.find(dom)
         async with self._jobs.changing(guest.uuid, "monitor-command"):
             machine = running(guest)
             self._taint(guest, machine)
             if flags & _HMP:
+                if fd is not None:
+                    await machine.send_fd(fd)
                 return str(await machine.execute("human-monitor-command", {"command-line": cmd}))
-            return json.dumps(await machine.raw(cmd), separators=(",", ":"))
+            return json.dumps(await machine.raw(cmd, fd), separators=(",", ":"))
 
     def _taint(self, guest: Guest, machine: Machine) -> None:
         if self._tainted.get(guest.uuid) is machine:

@@ -54,6 +54,7 @@ from guesthouse.services.faults import step
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.networks import Networks
+from guesthouse.services.open_files import OpenFiles
 from guesthouse.services.pools import Pools
 from guesthouse.services.secrets import Secrets
 
@@ -100,6 +101,8 @@ class Runner:
         self._secrets = secrets
         self._sysfs = Sysfs()
         self._disk_files = DiskFiles(guests, user, ctx.paths.state / "qemu" / "transient")
+        #: what clients have opened for guests' disks
+        self.open_files = OpenFiles(guests)
         self._tasks: set[asyncio.Task[None]] = set()
         #: what guests have beside QEMU
         self.companions = Companions(ctx, user)
@@ -196,7 +199,7 @@ class Runner:
         undo.callback(secret_files.forget)
         with ExitStack() as closing:  # QEMU has its own copies of what is closed here
             wiring = command.Wiring(machine.prepare(), incoming=restoring is not None)
-            wiring.disks = block.Prepared(secret_files.fds)
+            wiring.disks = block.Prepared(secret_files.fds, self.open_files.copies(guest.uuid, closing))
             await self.wire(guest, live, wiring, closing, undo, channels)
             step("start-plugged")
 

@@ -285,7 +285,7 @@ _REMOTE: list[_Row] = [
     (246, "domain_snapshot_num_children", "args ret", "read", None, ""),
     (247, "domain_snapshot_list_children_names", "args ret", "read", None, ""),
     (248, "domain_event_disk_change", "args", "event", None, ""),
-    (249, "domain_open_graphics", "args", "write", None, ""),
+    (249, "domain_open_graphics", "args", "write", None, "domain_open.open_graphics"),
     (250, "node_suspend_for_duration", "args", "write", None, "host_tuning.suspend_for_duration"),
     (251, "domain_block_resize", "args", "write", None, "domain_blocks.block_resize"),
     (252, "domain_set_block_io_tune", "args", "write", None, "domain_blocks.set_block_io_tune"),
@@ -332,7 +332,7 @@ _REMOTE: list[_Row] = [
     (293, "node_get_cpu_map", "args ret", "read", None, "host.node_get_cpu_map"),
     (294, "domain_fstrim", "args", "write", None, "domain_agent.fstrim"),
     (295, "domain_send_process_signal", "args", "write", None, ""),
-    (296, "domain_open_channel", "args", "write", "both", ""),
+    (296, "domain_open_channel", "args", "write", "both", "domain_open.open_channel"),
     (297, "node_device_lookup_scsi_host_by_wwn", "args ret", "read", None, "nodedevs.lookup_scsi_host_by_wwn"),
     (298, "domain_get_job_stats", "args ret", "read", None, "long_jobs.get_job_stats"),
     (299, "domain_migrate_get_compression_cache", "args ret", "write", None, ""),
@@ -379,7 +379,7 @@ _REMOTE: list[_Row] = [
     (340, "node_get_free_pages", "args ret", "read", None, "host_tuning.get_free_pages"),
     (341, "network_get_dhcp_leases", "args ret", "read", None, "networks.get_dhcp_leases"),
     (342, "connect_get_domain_capabilities", "args ret", "write", None, "host.get_domain_capabilities"),
-    (343, "domain_open_graphics_fd", "args", "write", None, ""),
+    (343, "domain_open_graphics_fd", "args", "write", None, "domain_open.open_graphics_fd"),
     (344, "connect_get_all_domain_stats", "args ret", "read", None, "domain_bulk.get_all_stats"),
     (345, "domain_block_copy", "args", "write", None, ""),
     (346, "domain_event_callback_tunable", "args", "event", None, ""),
@@ -455,7 +455,7 @@ _REMOTE: list[_Row] = [
     (416, "domain_checkpoint_get_parent", "args ret", "read", None, ""),
     (417, "domain_checkpoint_delete", "args", "write", None, ""),
     (418, "domain_get_guest_info", "args ret", "write", None, "domain_agent.get_guest_info"),
-    (419, "connect_set_identity", "args", "write", None, ""),
+    (419, "connect_set_identity", "args", "write", None, "session.set_identity"),
     (420, "domain_agent_set_response_timeout", "args ret", "write", None, "domain_agent.set_response_timeout"),
     (421, "domain_backup_begin", "args", "write", None, ""),
     (422, "domain_backup_get_xml_desc", "args ret", "read", None, ""),
@@ -479,7 +479,7 @@ _REMOTE: list[_Row] = [
     (440, "domain_save_params", "args", "write", None, "saves.save_params"),
     (441, "domain_restore_params", "args", "write", None, "saves.restore_params"),
     (442, "domain_abort_job_flags", "args", "write", None, "long_jobs.abort_job_flags"),
-    (443, "domain_fd_associate", "args", "write", None, ""),
+    (443, "domain_fd_associate", "args", "write", None, "session.domain_fd_associate"),
 ]
 
 _QEMU: list[_Row] = [
@@ -489,7 +489,7 @@ _QEMU: list[_Row] = [
     (4, "qemu_connect_domain_monitor_event_register", "args ret", "write", None, "session.monitor_event_register"),
     (5, "qemu_connect_domain_monitor_event_deregister", "args", "write", None, "session.monitor_event_deregister"),
     (6, "qemu_domain_monitor_event", "args", "event", None, ""),
-    (7, "qemu_domain_monitor_command_with_files", "args ret", "write", None, ""),
+    (7, "qemu_domain_monitor_command_with_files", "args ret", "write", None, "domain_control.monitor_command_with_files"),
 ]
 # on a socket of its own, for root alone
 _ADMIN: list[_Row] = [
@@ -498,8 +498,8 @@ _ADMIN: list[_Row] = [
     (3, "admin_connect_get_lib_version", "ret", "write", None, "admin.get_lib_version"),
     (4, "admin_connect_list_servers", "args ret", "write", None, "admin.list_servers"),
     (5, "admin_connect_lookup_server", "args ret", "write", None, "admin.lookup_server"),
-    (6, "admin_server_get_threadpool_parameters", "args ret", "write", None, ""),
-    (7, "admin_server_set_threadpool_parameters", "args", "write", None, ""),
+    (6, "admin_server_get_threadpool_parameters", "args ret", "write", None, "admin.get_threadpool_parameters"),
+    (7, "admin_server_set_threadpool_parameters", "args", "write", None, "admin.set_threadpool_parameters"),
     (8, "admin_server_list_clients", "args ret", "write", None, "admin.list_clients"),
     (9, "admin_server_lookup_client", "args ret", "write", None, "admin.lookup_client"),
     (10, "admin_client_get_info", "args ret", "write", None, "admin.get_info"),
@@ -511,7 +511,7 @@ _ADMIN: list[_Row] = [
     (16, "admin_connect_set_logging_outputs", "args", "write", None, "admin.set_logging_outputs"),
     (17, "admin_connect_set_logging_filters", "args", "write", None, "admin.set_logging_filters"),
     (18, "admin_server_update_tls_files", "args", "write", None, "admin.update_tls_files"),
-    (19, "admin_connect_set_daemon_timeout", "args", "write", None, ""),
+    (19, "admin_connect_set_daemon_timeout", "args", "write", None, "admin.set_daemon_timeout"),
 ]
 # fmt: on
 
@@ -530,6 +530,11 @@ PROCEDURES: list[Procedure] = [
 ]
 BY_NAME: dict[str, Procedure] = {row.name: row for row in PROCEDURES}
 BY_NUMBER: dict[tuple[int, int], Procedure] = {(row.program, row.number): row for row in PROCEDURES}
+
+#: Whose calls bring descriptors: their method takes them as ``files``, and makes copies of what it keeps.
+TAKE_FILES = frozenset({"domain_open_graphics", "domain_fd_associate", "qemu_domain_monitor_command_with_files"})
+#: Whose replies bring one: their method gives it away.
+GIVE_FILES = frozenset({"domain_open_graphics_fd"})
 
 
 class EventRow(NamedTuple):

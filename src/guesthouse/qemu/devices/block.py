@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.errors import ConfigUnsupported, InternalError, InvalidArg
 from guesthouse.model.devices.disk import Disk, Layer
 from guesthouse.model.devices.disk_source import SourceHost, SourceSecret
 from guesthouse.model.domain import Domain
@@ -189,7 +189,7 @@ def _storage(disk: Disk, layer: Layer, prepared: Prepared, sets: Mapping[int, in
         if source.fdgroup is not None:
             files = prepared.groups.get(source.fdgroup)
             if files is None:
-                raise InternalError(f"file descriptor group '{source.fdgroup}' was not associated with the domain")
+                raise InvalidArg(f"file descriptor group '{source.fdgroup}' was not associated with the domain")
             place = sets[index]
             props["filename"] = f"/dev/fdset/{place}"
             for count, fd in enumerate(files):
