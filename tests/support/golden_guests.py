@@ -24,7 +24,7 @@ REFUSED = {
     "interfaces-more": "not supported|make the bridge first",
     "os-uefi": "Cannot access storage file '/var/lib/libvirt/acpi/slic.dat'",
     "screens-spice-options": "missing object type 'virtio-gpu-gl-device'",  # QEMU's OpenGL is a package of its own
-    "tuned": "<blkiotune>",
+    "tuned": "another <seclabel> is not supported",
 }
 #: The others: each really starts.
 GIVEN = [name for name in domains.names() if name not in REFUSED]

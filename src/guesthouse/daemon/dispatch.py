@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from guesthouse.errors import Domain, InvalidArg, NoSupport, OperationDenied, RPCError
+from guesthouse.services.domain_stats import PerCpu
 from guesthouse.services.refs import (
     DomainRef,
     InterfaceRef,
@@ -92,6 +93,8 @@ class Route:
             # the list and the count; a client that needs no results gets the count alone
             items = list(value)
             return (items if args["need_results"] else [], len(items))
+        if self._params and isinstance(value, PerCpu):
+            return {"params": value.params if args["nparams"] else [], "nparams": value.each}
         if self._params:
             params = _visible(value, args.get("flags", 0))
             if args["nparams"] == 0:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, bandwidth, board, companions, controller_rules, device_rules, disk_rules
+from guesthouse.model import addresses, bandwidth, board, companions, controller_rules, device_rules, disk_rules, tuning_rules
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
@@ -66,6 +66,7 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     board.memory(domain)
     _basics(domain)
     board.threads(domain)
+    tuning_rules.prepare(domain)
     board.firmware(domain, host.nvram_folder)
     board.features(domain)
     board.clock(domain)

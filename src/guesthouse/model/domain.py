@@ -39,6 +39,7 @@ from guesthouse.model.numa import Cell, Numa
 from guesthouse.model.qemu_namespace import QemuNamespace
 from guesthouse.model.sysinfo import SysInfo
 from guesthouse.model.threads import DefaultIoThread, IoThreadIds, Vcpus
+from guesthouse.model.tuning import BlkioTune, CpuTune, MemTune
 
 ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset")
 #: Families of devices that are kept but not yet given to QEMU, by tag, in libvirt's order of output.
@@ -408,15 +409,15 @@ class Domain(Element, tag="domain"):
     max_memory: MaxMemory | None = Child(MaxMemory)
     memory: int | None = Size("memory")
     current_memory: int | None = Size("currentMemory")
-    blkiotune: object = Raw("blkiotune")
-    memtune: object = Raw("memtune")
+    blkiotune: BlkioTune | None = Child(BlkioTune)
+    memtune: MemTune | None = Child(MemTune)
     memory_backing: MemoryBacking | None = Child(MemoryBacking)
     vcpu: Vcpu | None = Child(Vcpu)
     vcpus: Vcpus | None = Child(Vcpus)
     iothreads: int | None = Text("iothreads", UInt)
     iothreadids: IoThreadIds | None = Child(IoThreadIds)
     default_iothread: DefaultIoThread | None = Child(DefaultIoThread)
-    cputune: object = Raw("cputune")
+    cputune: CpuTune | None = Child(CpuTune)
     numatune: Numatune | None = Child(Numatune)
     resource: Resource | None = Child(Resource)
     sysinfos: list[SysInfo] = Children(SysInfo)

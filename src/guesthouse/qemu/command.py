@@ -21,7 +21,7 @@ from guesthouse.qemu.devices import vsock as vsocks
 from guesthouse.qemu.parts import Parts, compact, quote
 
 # what is kept in a document but would be silently ignored by a guest: refused instead
-_UNSERVED = (*("blkiotune", "memtune", "perf"),)
+_UNSERVED = ("perf",)
 # a bus comes before what is plugged into it
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
 _UNSERVED_FEATURES = ("xen", "gic")

@@ -26,6 +26,7 @@ from guesthouse.services.domain_control import DomainControl
 from guesthouse.services.domain_iothreads import DomainIoThreads
 from guesthouse.services.domain_limits import DomainLimits
 from guesthouse.services.domain_open import DomainOpen
+from guesthouse.services.domain_shares import DomainShares
 from guesthouse.services.domain_stats import DomainStats
 from guesthouse.services.domain_tuning import DomainTuning
 from guesthouse.services.domains import Domains
@@ -72,6 +73,7 @@ class Services:
         self.interfaces = Interfaces()
         self._runner = Runner(ctx, self._guests, self._jobs, self.networks, self.pools, user, self.secrets)
         self._runner.companions.secrets = self.secrets
+        self.nodedevs.user_of = self._runner.pci.user_of
         self.long_jobs = LongJobs(self._guests)
         self.saves = Saves(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
         self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs, self.saves)
@@ -84,10 +86,11 @@ class Services:
         self.domain_bulk = DomainBulk(self._guests, self.domains.filtered)
         self.domain_agent = DomainAgent(self._guests, self._jobs, self.domains, self.networks)
         self.domains.agent_power = self.domain_agent.power
-        self.domain_tuning = DomainTuning(ctx, self._guests, self._jobs, self.domain_agent)
+        self.domain_tuning = DomainTuning(ctx, self._guests, self._jobs, self.domain_agent, self._runner.groups)
+        self.domain_shares = DomainShares(ctx, self._guests, self._jobs, self._runner.groups)
         self.domain_limits = DomainLimits(ctx, self._guests, self._jobs, self.network_ports)
         self.domain_blocks = DomainBlocks(ctx, self._guests, self._jobs, self._runner)
-        self.domain_iothreads = DomainIoThreads(ctx, self._guests, self._jobs)
+        self.domain_iothreads = DomainIoThreads(ctx, self._guests, self._jobs, self._runner.groups)
         plug = DevicePlug(ctx, self._guests, self._jobs, self._runner)
         changes = DeviceUpdate(ctx, self._guests, self._runner, self.networks, self.network_ports)
         self.devices = Devices(ctx, self._guests, self._jobs, plug, changes)
@@ -127,7 +130,9 @@ class Services:
                 await self._runner.reattach(row, uuid)
             except Exception:  # one row that cannot be understood must not hide the other guests
                 _log.exception("the guest of the runtime row %s could not be taken up", uuid)
-        interfaces = [nic for guest in self._guests if guest.live is not None for nic in guest.live.dev.interfaces]
+        lives = [guest.live for guest in self._guests if guest.live is not None]
+        await self._runner.pci.sweep(lives)
+        interfaces = [nic for live in lives for nic in live.dev.interfaces]
         await self.networks.cards.macvtaps.sweep({(nic.target and nic.target.dev) or "" for nic in interfaces})
 
     async def settle(self, seconds: float) -> None:

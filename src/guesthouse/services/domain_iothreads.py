@@ -12,6 +12,7 @@ from guesthouse.model.domain import Domain
 from guesthouse.model.threads import IoThread, IoThreadIds
 from guesthouse.qemu import iothreads, pins, tuning
 from guesthouse.services.context import Context
+from guesthouse.services.control_groups import ControlGroups
 from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, looked_at, running
 from guesthouse.services.domain_stats import vcpu_map
 from guesthouse.services.guests import Guest, Guests
@@ -27,10 +28,11 @@ _POOL = {"thread_pool_min": "int", "thread_pool_max": "int"}
 
 
 class DomainIoThreads:
-    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs) -> None:
+    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs, groups: ControlGroups) -> None:
         self._ctx = ctx
         self._guests = guests
         self._jobs = jobs
+        self._groups = groups
 
     async def get_iothread_info(self, dom: DomainRef, flags: int) -> tuple[list[tuple[int, bytes]], int]:
         """Number and host CPUs of each."""
@@ -91,6 +93,7 @@ class DomainIoThreads:
                 await iothreads.add(machine, iothread_id)
                 _set(live, [*iothread_ids(live), IoThread(id=iothread_id)])
                 await tuning.settle_pins(machine, live)
+                await self._groups.place(guest, live)
                 keep_live(self._ctx, guest)
             if changed is not None:
                 _set(changed, [*iothread_ids(changed), IoThread(id=iothread_id)])

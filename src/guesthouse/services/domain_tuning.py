@@ -1,4 +1,4 @@
-"""How much memory a guest has, how many processors, where they run, and what share of the host it gets."""
+"""How much memory a guest has, how many processors, and where they run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from guesthouse.model.domain import Domain, Vcpu
 from guesthouse.qemu import pins, tuning
 from guesthouse.qemu.machine import Machine
 from guesthouse.services.context import Context
+from guesthouse.services.control_groups import ControlGroups
 from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, looked_at, running
 from guesthouse.services.domain_agent import DomainAgent
 from guesthouse.services.domain_stats import Params, vcpu_map
@@ -29,19 +30,6 @@ from guesthouse.units import format_cpus, parse_cpus
 
 _MAXIMUM, _GUEST, _HOTPLUGGABLE = 4, 8, 16
 _TUNABLE = 17
-_MEMORY_UNLIMITED = 9007199254740991
-_SCHEDULER = (
-    ("cpu_shares", "ullong"),
-    ("vcpu_period", "ullong"),
-    ("vcpu_quota", "llong"),
-    ("emulator_period", "ullong"),
-    ("emulator_quota", "llong"),
-    ("global_period", "ullong"),
-    ("global_quota", "llong"),
-    ("iothread_period", "ullong"),
-    ("iothread_quota", "llong"),
-)
-_BLKIO = ("device_weight", *(f"device_{way}_{what}_sec" for what in ("iops", "bytes") for way in ("read", "write")))
 _PERF = (
     *("cmt", "mbmt", "mbml", "cpu_cycles", "instructions", "cache_references", "cache_misses", "branch_instructions"),
     *("branch_misses", "bus_cycles", "stalled_cycles_frontend", "stalled_cycles_backend", "ref_cpu_cycles"),
@@ -51,14 +39,12 @@ _PERF = (
 
 
 class DomainTuning:
-    """Guests are in no control groups of their own: what only those can give is refused as libvirt refuses it where
-    they are not mounted."""
-
-    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs, agent: DomainAgent) -> None:
+    def __init__(self, ctx: Context, guests: Guests, jobs: Jobs, agent: DomainAgent, groups: ControlGroups) -> None:
         self._ctx = ctx
         self._guests = guests
         self._jobs = jobs
         self._agent = agent
+        self._groups = groups
         # processors that each guest has had plugged in: its machine, and how many in all
         self._plugged: dict[str, tuple[Machine, int]] = {}
 
@@ -169,6 +155,7 @@ class DomainTuning:
             if machine.running:
                 _set_current(live, sum(place.present for place in await tuning.slots(machine)))
                 await tuning.settle_pins(machine, live)
+                await self._groups.place(guest, live)
                 keep_live(self._ctx, guest)
 
     async def set_vcpu(self, dom: DomainRef, cpumap: str, state: int, flags: int) -> None:
@@ -261,64 +248,7 @@ class DomainTuning:
         cpus = pins.emulator_pinned(looked_at(self._guests.find(dom), flags))
         return vcpu_map(_all() if cpus is None else cpus, maplen), 1
 
-    # -- shares of the host
-
-    def get_scheduler_type(self, dom: DomainRef) -> tuple[str, int]:
-        self._guests.find(dom)
-        return "posix", len(_SCHEDULER)
-
-    def get_scheduler_parameters(self, dom: DomainRef) -> Params:
-        return self.get_scheduler_parameters_flags(dom, 0)
-
-    def get_scheduler_parameters_flags(self, dom: DomainRef, flags: int) -> Params:
-        check_flags(flags, LIVE | CONFIG | 4, "qemuDomainGetSchedulerParametersFlags")
-        self._of_definition(dom, flags, "cgroup CPU controller is not mounted")
-        return {name: (kind, 0) for name, kind in _SCHEDULER}
-
-    def set_scheduler_parameters(self, dom: DomainRef, params: Any) -> None:
-        self.set_scheduler_parameters_flags(dom, params, 0)
-
-    def set_scheduler_parameters_flags(self, dom: DomainRef, params: Any, flags: int) -> None:
-        check_flags(flags, LIVE | CONFIG, "qemuDomainSetSchedulerParametersFlags")
-        self._refuse(dom, flags, "cgroup CPU controller is not mounted")
-
-    def get_memory_parameters(self, dom: DomainRef, flags: int) -> Params:
-        check_flags(flags, LIVE | CONFIG | 4, "qemuDomainGetMemoryParameters")
-        self._of_definition(dom, flags, "cgroup memory controller is not mounted")
-        return dict.fromkeys(("hard_limit", "soft_limit", "swap_hard_limit"), ("ullong", _MEMORY_UNLIMITED))
-
-    def set_memory_parameters(self, dom: DomainRef, params: Any, flags: int) -> None:
-        check_flags(flags, LIVE | CONFIG, "qemuDomainSetMemoryParameters")
-        self._refuse(dom, flags, "cgroup memory controller is not mounted")
-
-    def get_blkio_parameters(self, dom: DomainRef, flags: int) -> Params:
-        check_flags(flags, LIVE | CONFIG | 4, "qemuDomainGetBlkioParameters")
-        self._of_definition(dom, flags, "blkio cgroup isn't mounted")
-        return {"weight": ("uint", 0), **dict.fromkeys(_BLKIO, ("string", ""))}
-
-    def set_blkio_parameters(self, dom: DomainRef, params: Any, flags: int) -> None:
-        check_flags(flags, LIVE | CONFIG, "qemuDomainSetBlkioParameters")
-        self._refuse(dom, flags, "blkio cgroup isn't mounted")
-
-    def get_numa_parameters(self, dom: DomainRef, flags: int) -> Params:
-        check_flags(flags, LIVE | CONFIG | 4, "qemuDomainGetNumaParameters")
-        looked_at(self._guests.find(dom), flags & ~4)
-        return {"numa_mode": ("int", 0), "numa_nodeset": ("string", "")}
-
-    def set_numa_parameters(self, dom: DomainRef, params: Any, flags: int) -> None:
-        check_flags(flags, LIVE | CONFIG, "qemuDomainSetNumaParameters")
-        self._refuse(dom, flags, "cgroup cpuset controller is not mounted")
-
-    def _of_definition(self, dom: DomainRef, flags: int, missing: str) -> None:
-        """Only a definition can tell; raises OperationInvalid for the live guest."""
-        guest = self._guests.find(dom)
-        looked_at(guest, flags & ~4)
-        if impact(guest, flags & ~4)[0]:
-            raise OperationInvalid(missing, domain=ErrorDomain.QEMU)
-
-    def _refuse(self, dom: DomainRef, flags: int, missing: str) -> None:
-        impact(self._guests.find(dom), flags)
-        raise OperationInvalid(missing, domain=ErrorDomain.QEMU)
+    # -- what the processor counts
 
     def get_perf_events(self, dom: DomainRef, flags: int) -> Params:
         check_flags(flags, LIVE | CONFIG | 4, "qemuDomainGetPerfEvents")

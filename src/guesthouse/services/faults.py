@@ -8,8 +8,8 @@ import signal
 #: Every step, in the order in which a start and then a stop pass them; then those of a save, and of a start from it;
 #: then those of a device that comes, and leaves, and of a change of media.
 STEPS = (
-    *("start-checked", "start-row", "start-labelled", "start-plugged", "start-spawned", "start-pid", "start-shaken"),
-    *("start-facts", "start-running", "stop-row", "stop-dead", "stop-released"),
+    *("start-checked", "start-row", "start-labelled", "start-grouped", "start-plugged", "start-spawned", "start-pid"),
+    *("start-shaken", "start-facts", "start-running", "stop-row", "stop-dead", "stop-released"),
     *("save-row", "save-paused", "save-written", "save-flushed", "save-decided", "save-named"),
     *("companion-state", "companion-spawned", "companion-row"),
     *("restore-loaded", "restore-written", "restore-used"),

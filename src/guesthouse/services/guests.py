@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from guesthouse.errors import NoDomain, OperationFailed
+from guesthouse.host.cgroups import Group
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.machine import Machine
 from guesthouse.services.context import Context
@@ -104,6 +105,8 @@ class Guest:
     #: its end is under way: what QEMU says meanwhile is no news
     stopping: bool = False
     console: Any = None
+    #: the control group that it is in while it runs, where there are any
+    cgroup: Group | None = None
 
     @property
     def ref(self) -> DomainRef:

@@ -6,7 +6,7 @@ live document, secrets included), ``name``, ``folder`` (of the monitor and chann
 and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
 ``used_up`` names a saved state that it was loaded from and that must not be loaded again.
 ``companions`` are the processes beside QEMU (:mod:`guesthouse.services.companions`).
-``volumes`` is what :mod:`guesthouse.services.disk_volumes` found.
+``volumes`` is what :mod:`guesthouse.services.disk_volumes` found, ``cgroup`` the path of the guest's control group.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,11 @@ from guesthouse.errors import (
     GuesthouseError,
     InternalError,
     OperationFailed,
-    SystemFailure,
 )
 from guesthouse.host import kvm
 from guesthouse.host.sysfs import Sysfs
 from guesthouse.model import addresses
-from guesthouse.model.devices.chardev import CharEnd, CharSource
+from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.devices.disk import BackingStore
 from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.devices.interface import TAPPED
@@ -45,9 +44,10 @@ from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
-from guesthouse.services import boot_files, disk_volumes, host_ends
+from guesthouse.services import boot_files, character_files, disk_volumes, host_ends, pci_hostdevs
 from guesthouse.services.companions import Companions
 from guesthouse.services.context import Context
+from guesthouse.services.control_groups import ControlGroups
 from guesthouse.services.disk_files import DiskFiles
 from guesthouse.services.disk_secrets import SecretFiles, told
 from guesthouse.services.faults import step
@@ -55,6 +55,7 @@ from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, S
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.networks import Networks
 from guesthouse.services.open_files import OpenFiles
+from guesthouse.services.pci_hostdevs import PciHostdevs
 from guesthouse.services.pools import Pools
 from guesthouse.services.secrets import Secrets
 
@@ -104,6 +105,10 @@ class Runner:
         #: what clients have opened for guests' disks
         self.open_files = OpenFiles(guests)
         self._tasks: set[asyncio.Task[None]] = set()
+        #: what holds guests to their share of the host
+        self.groups = ControlGroups(ctx)
+        #: what guests have of the host's PCI devices
+        self.pci = PciHostdevs(ctx.store, user, self._sysfs)
         #: what guests have beside QEMU
         self.companions = Companions(ctx, user)
         #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
@@ -179,6 +184,7 @@ class Runner:
             "channels": str(channels),
             "labels": labels,
             "volumes": places,
+            "cgroup": self.groups.plan(live, guest.id),
             "xml": live.to_xml(secrets=True),
             "persistent": guest.persistent,
         }
@@ -189,6 +195,9 @@ class Runner:
         for label in labels:
             images.apply(label)
         step("start-labelled")
+        undo.push_async_callback(self.groups.leave, guest)
+        self.groups.make(guest, live, row["cgroup"])
+        step("start-grouped")
         guest.live, guest.labels = live, labels
         guest.set_state(State.PAUSED, Reason.PAUSED_STARTING_UP)
         machine = guest.machine = Machine(folder, log, self._user, lambda what: self._happened(guest, what))
@@ -215,7 +224,10 @@ class Runner:
             undo.callback(boot_files.remove_folders, self._ctx.paths, short)
             boot_files.make_folders(wiring.memory, self._user)
             undo.push_async_callback(machine.destroy)
-            record = machine.spawn(built)
+            with pci_hostdevs.may_lock(live):
+                record = machine.spawn(built)
+            entering = self.groups.enter(guest, [machine.pid, *(each["pid"] for each in row.get("companions", ()))])
+            undo.push_async_callback(asyncio.wait, [entering])
         step("start-spawned")
         row |= record
         store.put_runtime(KIND, guest.uuid, row)
@@ -231,6 +243,8 @@ class Runner:
             await migration.incoming(machine, restoring.fd)
             step("restore-loaded")
         await self.learn_characters(live, machine)
+        await entering
+        await self.groups.place(guest, live)
         step("start-facts")
         self._tell_agent(guest, connected=False, reason=_AGENT_STARTED)
         row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
@@ -262,12 +276,16 @@ class Runner:
             closing.callback(plug.close)
             undo.push_async_callback(self._networks.unplug, nic)
             host_ends.wire_card(live, nic, plug.fds, wiring, closing)
+        await self.pci.take(live, guest.name)
+        undo.push_async_callback(self.pci.give_back, live)
+        if guest.live is not None and guest.machine is not None and guest.machine.running:
+            pci_hostdevs.raise_lock(guest.live, guest.machine.pid)
         host_ends.wire(live, wiring, self._sysfs, closing)
         wiring.certificates = self._certificates()
         for device in host_ends.character_devices(live):
             alias = (device.alias and device.alias.name) or ""
-            for file, append, kept in _outputs(device):
-                fd = _open_output(file, append)
+            for file, append, kept in character_files.outputs(device):
+                fd = character_files.open_output(file, append)
                 closing.callback(os.close, fd)
                 (wiring.logs if kept else wiring.files)[alias] = fd
             sock = self._character_socket(device.type, device.source, channels)
@@ -282,7 +300,8 @@ class Runner:
         places = disk_volumes.find(alone, self._pools)
         command.check(alone)
         self._macs_are_free(guest, alone)
-        labels = self._plan_files(guest, alone)
+        files = host_ends.find(alone, self._sysfs)
+        labels = self._plan_files(guest, alone) + host_ends.labels(files, self._user)
         self._complete(alone, self.channels(guest.machine))
         return labels, places
 
@@ -294,6 +313,7 @@ class Runner:
         """Take back what :meth:`wire` made for devices that are gone."""
         for nic in alone.dev.interfaces:
             await self._networks.unplug(nic)
+        await self.pci.give_back(alone)
 
     async def _let_go_on(self, guest: Guest, row: dict[str, Any], image: Path, paused: bool) -> None:
         """Let a guest run on from ``image``, which is gone afterwards; where QEMU will not, all is as before."""
@@ -360,9 +380,9 @@ class Runner:
         wiring.certificates = self._certificates()
         for device in host_ends.character_devices(live):
             alias = (device.alias and device.alias.name) or ""
-            for _, _, kept in _outputs(device):
+            for _, _, kept in character_files.outputs(device):
                 (wiring.logs if kept else wiring.files)[alias] = next(numbers)
-            if _daemon_listens(device.type, device.source):
+            if character_files.daemon_listens(device.type, device.source):
                 wiring.sockets[alias] = next(numbers)
         monitor = f"socket,id=charmonitor,fd={wiring.monitor_fd},"
         by_path = f"socket,id=charmonitor,path={quote(str(folder / 'monitor.sock'))},"
@@ -466,7 +486,7 @@ class Runner:
         raise InternalError("no free port for graphics")
 
     def _character_socket(self, kind: str | None, source: CharSource | None, folder: Path) -> socket.socket | None:
-        if not _daemon_listens(kind, source):
+        if not character_files.daemon_listens(kind, source):
             return None
         assert source is not None and source.path
         path = Path(source.path)
@@ -537,6 +557,7 @@ class Runner:
                     await self._networks.unplug(nic)
                 except GuesthouseError:
                     _log.exception("an interface of %s could not be unplugged", guest.name)
+            await self.pci.give_back(live)
         await self.companions.stop(guest.uuid)
         _restore(guest.labels)
         if machine is not None:
@@ -544,6 +565,7 @@ class Runner:
             machine.clean()
             shutil.rmtree(self.channels(machine), ignore_errors=True)
             boot_files.remove_folders(self._ctx.paths, machine.folder.name)
+        await self.groups.leave(guest)
         self._ctx.store.delete_runtime(KIND, guest.uuid)
 
     def channels(self, machine: Machine) -> Path:
@@ -691,6 +713,7 @@ class Runner:
             guest = self._guests.add(Guest(name, uuid))
         machine = Machine(folder, log, self._user, lambda what, guest=guest: self._happened(guest, what))  # type: ignore[misc]
         guest.machine, guest.live, guest.id, guest.labels = machine, live, row["id"], row["labels"]
+        self.groups.find(guest, row.get("cgroup"))
         recovery = self.recoveries.get(row["phase"])
         was_running = row["phase"] == "running" or recovery is not None
         if was_running and await self._adopt(guest, row, recovery):
@@ -765,28 +788,6 @@ class Runner:
             guest.set_state(State.PAUSED, reason)
 
 
-def _daemon_listens(kind: str | None, source: CharSource | None) -> bool:
-    """Whether a character device is a socket that the daemon makes for QEMU."""
-    return kind == "unix" and source is not None and source.mode == "bind" and bool(source.path)
-
-
 def _restore(labels: list[dict[str, Any]]) -> None:
     for label in labels:
         images.restore(label)
-
-
-def _outputs(device: CharEnd) -> Iterator[tuple[str, bool, bool]]:
-    """Files that QEMU writes to, which the daemon opens because QEMU's user may not: path, whether what is there
-    stays, whether it is the log."""
-    source = device.source
-    if device.type == "file" and source is not None and source.path:
-        yield source.path, source.append is not False, False
-    if device.log is not None and device.log.file:
-        yield device.log.file, device.log.append is not False, True
-
-
-def _open_output(file: str, append: bool) -> int:
-    try:
-        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC), 0o600)
-    except OSError as error:
-        raise SystemFailure.from_os(error, f"Unable to open file '{file}'") from None

@@ -41,6 +41,7 @@ GOLDEN = (
         "cpu-cells",
         "features",
         "os-uefi",
+        "shares",
         "virtio-options",
     ),
 )
@@ -48,7 +49,7 @@ GOLDEN = (
 REFUSED = {
     "cpu-host-model": "",
     "interfaces-more": "vlan tag not supported for this connection type",
-    "tuned": "<blkiotune>",
+    "tuned": "another <seclabel> is not supported",
 }
 
 
