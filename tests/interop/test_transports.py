@@ -666,6 +666,23 @@ def test_ssh_for_real(site: Site, tmp_path: Path) -> None:
 # -- the daemon's own administration
 
 
+def test_a_daemon_ends_when_its_administrator_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    daemon = Guesthoused(namespaces.reachable(tmp_path_factory.mktemp("ends")) / "root")
+    try:
+        uri = f"libvirtd+unix:///system?socket={daemon.root}/run/libvirt-admin-sock"
+        for seconds in ("3600", "0", "1"):
+            argv = daemon.ns.command(["/usr/bin/virt-admin", "-c", uri, "daemon-timeout", "--timeout", seconds])
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+            assert done.returncode == 0, done.stderr
+        deadline = time.monotonic() + 20
+        while daemon.socket.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert "nobody has needed this daemon for 1 s" in (daemon.root / "log/guesthoused.log").read_text()
+    finally:
+        daemon.close()
+
+
 def test_virt_admin(site: Site, tmp_path: Path) -> None:
     """Debian's virt-admin against ours, and what it says of libvirtd where that is the same."""
     admin_uri = f"libvirtd+unix:///system?socket={site.root}/run/libvirt-admin-sock"
@@ -741,13 +758,30 @@ def test_virt_admin(site: Site, tmp_path: Path) -> None:
             ),
             (["daemon-log-outputs", "1:file:/etc/passwd"], "error: invalid argument: the daemon writes to"),
             (["server-update-tls", "admin"], "error: internal error: no tls service found, unable to update tls files"),
-            (["srv-threadpool-info", "libvirtd"], "error: this function is not supported by the connection driver"),
-            (["daemon-timeout", "--timeout", "3"], "error: this function is not supported by the connection driver"),
+            (
+                ["srv-threadpool-set", "libvirtd", "--min-workers", "90"],
+                "error: invalid argument: minWorkers cannot be larger than maxWorkers",
+            ),
+            (
+                ["srv-threadpool-set", "libvirtd", "--max-workers", "0"],
+                "error: invalid argument: maxWorkers must not be switched from zero to non-zero and vice versa",
+            ),
+            (["srv-threadpool-set", "admin", "--priority-workers", "3"], "parameter 'prioWorkers' not supported"),
+            (["srv-threadpool-info", "nope"], "error: Server not found: No server named 'nope'"),
         ):
             done = admin(*words)
             assert done.returncode == 1 and error in done.stderr, (words, done.stderr)
         assert admin("srv-clients-set", "libvirtd", "--max-clients", "70", "--max-unauth-clients", "3").returncode == 0
         assert "nclients_max        : 70\n" in admin("srv-clients-info", "libvirtd").stdout
+        assert "maxWorkers     : 20\n" in admin("srv-threadpool-info", "libvirtd").stdout
+        assert admin("srv-threadpool-set", "libvirtd", "--max-workers", "3").returncode == 0
+        assert site.tls(C_VIRSH, "alice", "capabilities").returncode == 0  # which asks other programs, in a thread
+        shown = admin("srv-threadpool-info", "libvirtd").stdout.replace(" ", "").split()
+        figures = dict(line.split(":") for line in shown)
+        assert figures["maxWorkers"] == "3" and figures["minWorkers"] == figures["prioWorkers"] == "0"
+        assert 1 <= int(figures["nWorkers"]) <= 3 and figures["freeWorkers"] == figures["nWorkers"]
+        assert figures["jobQueueDepth"] == "0"
+        assert admin("srv-threadpool-set", "libvirtd", "--max-workers", "20").returncode == 0
         log = f"file:{site.root}/log/guesthoused.log"
         assert admin("daemon-log-outputs").stdout == f" Logging outputs: 2:{log}\n\n"
         assert admin("daemon-log-outputs", f"3:{log}").returncode == 0
