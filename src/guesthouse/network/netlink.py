@@ -29,6 +29,7 @@ _IFF_UP = 1
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 _INFO_KIND, _INFO_DATA = 1, 2
+_IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _VF_INFO, _VF_MAC, _VF_VLAN, _WITH_VFS = 22, 29, 1, 1, 2, 1
 _MACVLAN_MODE = 1
 _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthrough": 8}
 _BR_FORWARD_DELAY, _BR_STP_STATE = 1, 5
@@ -254,6 +255,30 @@ class Netlink:
         if master is not None:
             body += u32(_IFLA_MASTER, master)
         self._do(_SETLINK, 0, body)
+
+    def function(self, index: int, number: int) -> tuple[str, int]:
+        """The MAC and the VLAN that a network card, device ``index``, has for its virtual function ``number``. Raises
+        OSError (ENODEV) where it has no such function."""
+        self._send(_GETLINK, _ACK, link_header(index) + u32(_IFLA_EXT_MASK, _WITH_VFS))
+        mac, vlan = "", 0
+        for _, body in self._replies():
+            entries = attrs_of(body[16:]).get(_IFLA_VFINFO_LIST, b"")
+            while len(entries) >= 4:
+                (size,) = struct.unpack_from("=H", entries)
+                info, entries = attrs_of(entries[4:size]), entries[max((size + 3) & ~3, 4) :]
+                address, tag = info.get(_VF_MAC, b""), info.get(_VF_VLAN, b"")
+                if len(address) >= 10 and struct.unpack_from("=I", address)[0] == number:
+                    mac = address[4:10].hex(":")
+                    vlan = struct.unpack_from("=I", tag, 4)[0] if len(tag) >= 8 else 0
+        if not mac:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return mac, vlan
+
+    def set_function(self, index: int, number: int, mac: str, vlan: int) -> None:
+        """Have a network card give its virtual function ``number`` this MAC and VLAN (0: none)."""
+        address = attr(_VF_MAC, struct.pack("=I32s", number, _mac_bytes(mac)))
+        tag = attr(_VF_VLAN, struct.pack("=III", number, vlan, 0))
+        self._do(_SETLINK, 0, link_header(index) + attr(_IFLA_VFINFO_LIST, attr(_VF_INFO, address + tag)))
 
     def isolate_port(self, index: int) -> None:
         """Make the bridge port that device ``index`` is reach no other isolated one."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, OperationFailed, SystemFailure
+from guesthouse.errors import (
+    ConfigUnsupported,
+    GuesthouseError,
+    InternalError,
+    OperationFailed,
+    OperationInvalid,
+    SystemFailure,
+)
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.host import passthrough
 from guesthouse.host.sysfs import Sysfs
@@ -18,6 +25,7 @@ from guesthouse.model.domain import Domain
 from guesthouse.qemu.command import Wiring
 from guesthouse.qemu.devices.hostdev import HostdevEnd
 from guesthouse.qemu.process import User
+from guesthouse.services.guests import Guest
 
 _VHOST_NET = "/dev/vhost-net"
 _USB = "/bus/usb/devices"
@@ -32,9 +40,9 @@ class DeviceMissing(GuesthouseError):
     default_domain = ErrorDomain.NONE
 
 
-def find(live: Domain, sysfs: Sysfs) -> list[str]:
+def find(live: Domain, sysfs: Sysfs, others: Iterable[Guest]) -> list[str]:
     """Find what the document asks of the host, and note in the live document where it is; returns the device files
-    that QEMU must be able to use. Raises libvirt's errors for what is not there."""
+    that QEMU must be able to use. Raises libvirt's errors for what is not there, or one of the ``others``'."""
     files: list[str] = []
     for screen in live.dev.graphics:
         if screen.gl_node_missing:
@@ -42,17 +50,18 @@ def find(live: Domain, sysfs: Sysfs) -> list[str]:
     for device in live.dev.hostdevs:
         if device.type == "usb":
             files += _find_usb(device, sysfs)
+            _usb_is_free(device, others)
         elif device.type == "mdev":
             if not sysfs.exists(f"/bus/mdev/devices/{device.place.uuid}"):
                 raise DeviceMissing(f"mediated device '{device.place.uuid}' not found")
         elif device.type == "scsi" and device.source is not None and device.source.protocol is None:
             files.append(_generic(device, sysfs))
-        elif device.type == "pci" and not (device.address is not None and device.address.type == "unassigned"):
-            _no_pci(sysfs)
+        elif device.type == "pci":
+            _need_vfio(sysfs)
         elif device.type == "scsi_host" and not os.path.exists(f"{sysfs.root}/dev/vhost-scsi"):  # noqa: PTH110
             raise SystemFailure.from_os(FileNotFoundError(2, os.strerror(2)), "Failed to open /dev/vhost-scsi")
     if any(nic.type == "hostdev" for nic in live.dev.interfaces):
-        _no_pci(sysfs)
+        _need_vfio(sysfs)
     for item in live.dev.inputs:
         path = item.source and (item.source.dev or item.source.evdev)
         if path:
@@ -60,10 +69,9 @@ def find(live: Domain, sysfs: Sysfs) -> list[str]:
     return files
 
 
-def _no_pci(sysfs: Sysfs) -> None:
+def _need_vfio(sysfs: Sysfs) -> None:
     if not passthrough.vfio_works(sysfs):
         raise ConfigUnsupported("host doesn't support passthrough of host PCI devices")
-    raise ConfigUnsupported("host PCI devices are not given to guests yet")
 
 
 def wire_card(live: Domain, nic: Interface, fds: list[int], wiring: Wiring, closing: ExitStack) -> None:
@@ -180,6 +188,17 @@ def _find_usb(device: Hostdev, sysfs: Sysfs) -> list[str]:
     bus, number = found[0]
     source.address = HostdevPlace(bus=bus, device=number)
     return [f"/dev/bus/usb/{bus:03d}/{number:03d}"]
+
+
+def _usb_is_free(device: Hostdev, others: Iterable[Guest]) -> None:
+    """Two guests cannot have one USB device."""
+    mine = (device.place.bus, device.place.device)
+    for other in others:
+        for theirs in other.live.dev.hostdevs if other.live is not None else ():
+            if theirs.type == "usb" and theirs.place.device and mine == (theirs.place.bus, theirs.place.device):
+                name = f"{mine[0] or 0:03d}:{mine[1] or 0:03d}"
+                text = f"USB device {name} is in use by driver QEMU, domain {other.name}"
+                raise OperationInvalid(text, domain=ErrorDomain.NONE)
 
 
 def _generic(device: Hostdev, sysfs: Sysfs) -> str:

@@ -166,7 +166,7 @@ class Runner:
         self._macs_are_free(guest, live)
         boot_files.choose_firmware(live, self._ctx.paths, reset=reset_nvram)
         boot_files.make_variables(live, self._user, reset=reset_nvram)
-        files = host_ends.find(live, self._sysfs)
+        files = host_ends.find(live, self._sysfs, (other for other in self._guests if other is not guest))
         labels = self._plan_files(guest, live) + host_ends.labels(files, self._user)
         short = f"domain-{guest.id}-{guest.name[:_NAME_IN_PATH]}"
         folder = self._ctx.paths.run / "qemu" / short
@@ -300,7 +300,7 @@ class Runner:
         places = disk_volumes.find(alone, self._pools)
         command.check(alone)
         self._macs_are_free(guest, alone)
-        files = host_ends.find(alone, self._sysfs)
+        files = host_ends.find(alone, self._sysfs, self._guests)
         labels = self._plan_files(guest, alone) + host_ends.labels(files, self._user)
         self._complete(alone, self.channels(guest.machine))
         return labels, places

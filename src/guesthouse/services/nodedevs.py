@@ -61,6 +61,8 @@ class NodeDevices:
         self._devices: dict[str, Found] = {}  # by place in sysfs
         self._names: dict[str, Found] = {}
         self._listener: Listener | None = None
+        #: which guest has a PCI device, by its name as the kernel writes it
+        self.user_of: Callable[[str], str | None] = lambda name: None
 
     # What the daemon calls
 
@@ -363,6 +365,15 @@ class NodeDevices:
             raise InvalidArg(f"device {name} is not a PCI device", domain=Domain.NODEDEV)
         return device
 
+    def _idle_pci(self, name: str) -> Found:
+        """Raises OperationInvalid for a device that a guest has."""
+        device = self._pci(name)
+        place = device.path.rpartition("/")[2]
+        if (guest := self.user_of(place)) is not None:
+            text = f"PCI device {place} is in use by driver QEMU, domain {guest}"
+            raise OperationInvalid(text, domain=Domain.NONE)
+        return device
+
     async def dettach(self, name: str) -> None:
         await self.detach_flags(name, None, 0)
 
@@ -371,13 +382,13 @@ class NodeDevices:
         check_flags(flags, 0, "qemuNodeDeviceDetachFlags", Domain.NODEDEV)
         self._device(name)
         passthrough.check_driver(self._sysfs, driverName)
-        await asyncio.to_thread(passthrough.detach, self._sysfs, self._pci(name).path)
+        await asyncio.to_thread(passthrough.detach, self._sysfs, self._idle_pci(name).path)
 
     async def re_attach(self, name: str) -> None:
-        await asyncio.to_thread(passthrough.reattach, self._sysfs, self._pci(name).path)
+        await asyncio.to_thread(passthrough.reattach, self._sysfs, self._idle_pci(name).path)
 
     async def reset(self, name: str) -> None:
-        await asyncio.to_thread(passthrough.reset, self._sysfs, self._pci(name).path)
+        await asyncio.to_thread(passthrough.reset, self._sysfs, self._idle_pci(name).path)
 
 
 def _unsupported() -> ConfigUnsupported:
