@@ -20,7 +20,7 @@ from guesthouse.errors import (
     XMLDetail,
     XMLError,
 )
-from guesthouse.model import bandwidth
+from guesthouse.model import bandwidth, port_forward
 from guesthouse.model.network import (
     MODES,
     OWN_BRIDGE,
@@ -546,6 +546,7 @@ def complete(network: Network, is_taken: Callable[[str], bool], other_bridges: f
                 "address on each network"
             )
     _check_portgroups(network)
+    port_forward.of(network)
 
 
 def _name_bridge(bridge: Bridge, is_taken: Callable[[str], bool], other_bridges: frozenset[str]) -> None:

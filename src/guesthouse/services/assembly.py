@@ -38,6 +38,7 @@ from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Runner
 from guesthouse.services.long_jobs import LongJobs
 from guesthouse.services.native import Native
+from guesthouse.services.network_metadata import NetworkMetadata
 from guesthouse.services.network_ports import NetworkPorts
 from guesthouse.services.networks import Networks
 from guesthouse.services.nodedevs import NodeDevices
@@ -63,6 +64,7 @@ class Services:
         self._guests = Guests(ctx)
         self.networks = Networks(ctx)
         self.network_ports = NetworkPorts(self.networks)
+        self.network_metadata = NetworkMetadata(self.networks)
         self.nwfilters = NWFilters(ctx)
         self.nwfilter_bindings = NWFilterBindings(ctx, self.nwfilters)
         self.networks.filters = self.nwfilter_bindings

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -300,7 +301,15 @@ class Networks:
         """Change one element of the live network, its definition or both; without flags of the one that counts now.
         On failure neither is changed."""
         check_flags(flags, _LIVE | _CONFIG, "networkUpdate", Domain.NETWORK)
-        entry = self.entry(net)
+
+        def change(network: Network) -> Network:
+            return network_update.apply(network, command, section, parentIndex, xml)
+
+        await self.change(self.entry(net), flags, change)
+
+    async def change(self, entry: Entry, flags: int, change: Callable[[Network], Network]) -> None:
+        """Put what ``change`` makes of the live document, the definition or both in its place; without flags, of the one
+        that counts now. On failure neither is changed."""
         async with entry.lock:
             running, definition = entry.running, entry.definition
             flags = flags or (_LIVE if running else _CONFIG)
@@ -311,9 +320,9 @@ class Networks:
                 raise OperationInvalid(text, domain=Domain.NETWORK)
             changed = live = None
             if flags & _CONFIG and definition is not None:
-                changed = network_update.apply(definition, command, section, parentIndex, xml)
+                changed = change(definition)
             if flags & _LIVE and running is not None:
-                live = network_update.apply(running.network, command, section, parentIndex, xml)
+                live = change(running.network)
             if live is not None and running is not None:
                 await self.runtime.change(running, live)
             if changed is not None:
@@ -373,6 +382,18 @@ class Networks:
                 if entry.definition is None:
                     self._forget(entry, running.network)
         self._emit(entry, _STOPPED)
+
+    async def restore_rules(self) -> None:
+        """Put the rules and limits of all active networks and their guests in place again: somebody took them away.
+        What hinders is logged."""
+        for entry in list(self._entries.values()):
+            async with entry.lock:
+                if entry.running is None:
+                    continue
+                try:
+                    await self.runtime.restore(entry.running)
+                except GuesthouseError as error:
+                    _log.error("the rules of network '%s' cannot be put back: %s", entry.name, error)
 
     def _emit(self, entry: Entry, what: int) -> None:
         self._ctx.events.emit(Event("network", 0, entry.ref, {"event": what, "detail": 0}))

@@ -81,7 +81,7 @@ _NEEDS: dict[str, str] = {
     "network:stop": "network_destroy",
     "network:read": (
         "network_get_xml_desc network_get_autostart network_get_bridge_name network_is_active network_is_persistent "
-        "network_get_dhcp_leases"
+        "network_get_dhcp_leases network_get_metadata"
     ),
     "network:getattr": "network_lookup_by_name network_lookup_by_uuid",
     "network:write": "network_set_autostart",
@@ -213,7 +213,7 @@ _NEEDS: dict[str, str] = {
     "connect:pm_control": "node_suspend_for_duration",
     "storage_vol:resize": "storage_vol_resize",
     "domain:pm_control": "domain_pm_suspend_for_duration domain_pm_wakeup",
-    "network:write network:save:!3 network:save:2": "network_update",
+    "network:write network:save:!3 network:save:2": "network_update network_set_metadata",
     "domain:fs_trim": "domain_fstrim",
     "domain:send_signal": "domain_send_process_signal",
     "domain:fs_freeze": "domain_fsfreeze domain_fsthaw domain_get_fsinfo",

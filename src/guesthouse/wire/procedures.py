@@ -480,6 +480,9 @@ _REMOTE: list[_Row] = [
     (441, "domain_restore_params", "args", "write", None, "saves.restore_params"),
     (442, "domain_abort_job_flags", "args", "write", None, "long_jobs.abort_job_flags"),
     (443, "domain_fd_associate", "args", "write", None, "session.domain_fd_associate"),
+    # libvirt 9.7 and later
+    (444, "network_set_metadata", "args", "write", None, "network_metadata.set_metadata"),
+    (445, "network_get_metadata", "args ret", "read", None, "network_metadata.get_metadata"),
 ]
 
 _QEMU: list[_Row] = [

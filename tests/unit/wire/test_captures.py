@@ -80,8 +80,15 @@ STRUCTURES = (
 )
 
 
+# of libvirt 9.7, which the reference is older than
+LATER = ("network_set_metadata", "network_get_metadata")
+
+
 def test_no_structure_is_missing_or_made_up() -> None:
-    assert {our_name(name) for name in STRUCTURES} == {name for name in STRUCTS if not name.startswith("admin_")}
+    later = {f"{name}_{end}" for name in LATER for end in ("args", "ret")} & set(STRUCTS)
+    assert {our_name(name) for name in STRUCTURES} | later == {
+        name for name in STRUCTS if not name.startswith("admin_")
+    }
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -96,7 +103,7 @@ def test_structure(name: str) -> None:
 @pytest.mark.parametrize("program", ["remote", "qemu"])
 def test_every_procedure(program: str) -> None:
     facts = protocol()["programs"][program]
-    rows = {row.number: row for row in PROCEDURES if row.program == facts["number"]}
+    rows = {row.number: row for row in PROCEDURES if row.program == facts["number"] and row.name not in LATER}
     assert facts["version"] == VERSION
     assert sorted(rows) == sorted(proc["number"] for proc in facts["procedures"])
     for proc in facts["procedures"]:
@@ -109,7 +116,7 @@ def test_every_procedure(program: str) -> None:
         direction = proc["stream"] and proc["stream"]["direction"]
         allowed = {None: {None}, "client_to_server": {"write"}, "server_to_client": {"read", "both"}}[direction]
         assert row.stream in allowed, row.name
-    assert len(BY_NAME) == len(PROCEDURES) == 450 + 19  # those of the admin program
+    assert len(BY_NAME) == len(PROCEDURES) == 450 + len(LATER) + 19  # those of the admin program
 
 
 # which permissions a read-only connection does not have (libvirt's access driver of connections)

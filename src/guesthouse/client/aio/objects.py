@@ -200,6 +200,12 @@ class Network(_Handle):
     async def get_xml_desc(self, flags: int = 0) -> str:
         return str((await self.call("get_xml_desc", flags=flags)).xml)
 
+    async def get_metadata(self, kind: int, uri: str | None = None, flags: int = 0) -> str:
+        return str((await self.call("get_metadata", type=kind, uri=uri, flags=flags)).metadata)
+
+    async def set_metadata(self, kind: int, text: str | None, key: str | None, uri: str | None, flags: int = 0) -> None:
+        await self.call("set_metadata", type=kind, metadata=text, key=key, uri=uri, flags=flags)
+
     async def get_bridge_name(self) -> str:
         return str((await self.call("get_bridge_name")).name)
 
