@@ -13,7 +13,7 @@ from guesthouse.model import pci
 from guesthouse.model.devices.address import Address, Alias
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.platform import Memory
-from guesthouse.model.devices.simple import Controller
+from guesthouse.model.devices.simple import Controller, Hub
 from guesthouse.model.domain import Domain
 
 _MODULES = {
@@ -23,6 +23,8 @@ _MODULES = {
     "dimm": "dimm",
     "nvdimm": "nvdimm",
 }
+# of libvirt's virtual hub, QEMU's usb-hub
+_HUB_PORTS = 8
 _USB_PORTS = {"ich9-ehci1": 6, "qemu-xhci": 4, "nec-xhci": 4, "ehci": 6}
 
 
@@ -84,33 +86,63 @@ def _virtio_serial(domain: Domain) -> None:
         device.address = Address(type="virtio-serial", controller=index, bus=0, port=port)
 
 
+class _UsbPorts:
+    """The ports of a guest's USB buses and hubs: "2" is a bus's own, "1.2" one of the hub in port 1."""
+
+    def __init__(self, domain: Domain) -> None:
+        #: (bus, port of the hub or '') -> number of ports
+        self.sizes: dict[tuple[int, str], int] = {}
+        self.taken: set[tuple[int, str]] = set()
+        for c in domain.dev.controllers:
+            if c.type == "usb" and c.model not in (None, "none") and not (c.model or "").startswith("ich9-uhci"):
+                ports = c.ports or _USB_PORTS.get(c.model or "", 2)
+                key = (c.index or 0, "")
+                self.sizes[key] = max(ports, self.sizes.get(key, 0))
+
+    def take(self, bus: int, port: str, *, hub: bool) -> None:
+        self.taken.add((bus, port))
+        if hub:
+            self.sizes[bus, port] = _HUB_PORTS
+
+    def free(self) -> tuple[int, str] | None:
+        """The first free port: of a bus before those of its hubs."""
+        for bus, hub in sorted(self.sizes):
+            for number in range(1, self.sizes[bus, hub] + 1):
+                port = f"{hub}.{number}" if hub else str(number)
+                if (bus, port) not in self.taken:
+                    return bus, port
+        return None
+
+
 def _usb(domain: Domain) -> None:
-    """Ports on the first USB bus, in the order in which libvirt gives them."""
+    """Ports of USB devices, hubs first, in the order in which libvirt gives them; hubs are added where ports lack."""
     dev = domain.dev
-    ports = max(
-        (
-            c.ports or _USB_PORTS.get(c.model or "", 2)
-            for c in dev.controllers
-            if c.type == "usb" and (c.index or 0) == 0 and c.model not in (None, "none")
-        ),
-        default=0,
-    )
-    devices: list[Any] = [*dev.hubs, *(d for d in dev.hostdevs if d.type == "usb" and d.mode != "capabilities")]
+    devices: list[Any] = [d for d in dev.hostdevs if d.type == "usb" and d.mode != "capabilities"]
     devices += [d for d in dev.disks if d.bus == "usb"]
     devices += [d for d in dev.controllers if d.type == "ccid"]
     devices += [d for d in dev.inputs if d.bus == "usb"]
     devices += [d for d in dev.serials if d.target is not None and d.target.type == "usb-serial"]
     devices += [d for d in dev.sounds if d.model == "usb"]
     devices += dev.redirdevs
-    taken = {d.address.port for d in devices if d.address is not None and d.address.type == "usb"}
-    for device in devices:
-        if device.address is not None and device.address.type == "usb" and device.address.port:
-            continue
-        port = next((str(n) for n in range(1, ports + 1) if str(n) not in taken), None)
-        if port is None:
+    ports = _UsbPorts(domain)
+    lack = len(devices) + len(dev.hubs) - sum(ports.sizes.values()) - _HUB_PORTS * len(dev.hubs)
+    if lack > 0 and ports.sizes:
+        # each takes a port and gives its own
+        dev.hubs += [Hub(type="usb") for _ in range(-(-(lack + 1) // (_HUB_PORTS - 1)))]
+    everything = [*dev.hubs, *devices]
+    waiting = []
+    for device in everything:
+        where = device.address
+        if where is not None and where.type == "usb" and where.port:
+            ports.take(where.bus or 0, where.port, hub=isinstance(device, Hub))
+        else:
+            waiting.append(device)
+    for device in waiting:
+        found = ports.free()
+        if found is None:
             raise ConfigUnsupported("no free USB port; add a USB controller with more ports (model qemu-xhci)")
-        taken.add(port)
-        device.address = Address(type="usb", bus=0, port=port)
+        ports.take(*found, hub=isinstance(device, Hub))
+        device.address = Address(type="usb", bus=found[0], port=found[1])
 
 
 def assign_aliases(domain: Domain) -> None:

@@ -227,9 +227,12 @@ def last_words(log: Path) -> str:
 
 def listen_unix(path: Path, mode: int = 0o600) -> socket.socket:
     """A listening Unix socket at ``path``, of any length. Raises InternalError."""
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InternalError(f"cannot listen on '{path}': {error.strerror}") from None
     sock = socket.socket(socket.AF_UNIX)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # by way of the folder's descriptor: a socket's path may have 107 bytes only
         sock.bind(f"/proc/self/fd/{folder}/{path.name}")

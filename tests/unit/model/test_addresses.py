@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.errors import InternalError
 from guesthouse.model import addresses
 from guesthouse.model.devices.disk import Disk, DiskTarget
 from support import domains
@@ -64,9 +64,18 @@ def test_usb_ports_are_given_round_those_taken() -> None:
     assert [i.address.port for i in dev.inputs if i.address] == ["2", "1"]
 
 
-def test_a_usb_bus_is_full_at_some_time() -> None:
-    with pytest.raises(ConfigUnsupported, match="no free USB port"):
-        domains.define(guest("<input type='tablet' bus='usb'/>" * 3))
+def test_hubs_are_added_where_a_usb_bus_is_full() -> None:
+    """As C libvirtd adds them: a hub takes a port, and the bus's own ports go first."""
+    tablet = "<input type='tablet' bus='usb'/>"
+
+    def ports(number: int) -> tuple[list[str | None], list[str | None]]:
+        dev = domains.define(guest(tablet * number)).dev
+        hubs = [hub.address.port for hub in dev.hubs if hub.address]
+        return hubs, [item.address.port for item in dev.inputs if item.address and item.address.type == "usb"]
+
+    assert ports(2) == ([], ["1", "2"])
+    assert ports(3) == (["1"], ["2", "1.1", "1.2"])
+    assert ports(12) == (["1", "2"], [f"1.{n}" for n in range(1, 9)] + [f"2.{n}" for n in range(1, 5)])
 
 
 def test_virtio_ports_leave_the_first_to_a_console() -> None:
