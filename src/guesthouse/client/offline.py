@@ -1,6 +1,6 @@
 """``test:///FILE``: a host out of a file, in this process, for tests and for trying a line without a daemon.
 
-The file is of libvirt's test driver: a <node> with <domain>, <network> and <pool> elements, volumes within their pools.
+The file is of libvirt's test driver: a <node> with <domain>, <network>, <device> and <pool> elements, volumes within their pools.
 ``test:///default`` is a host with one guest, one network and one pool. Parameters change what the connection says of
 itself: ``capabilities=FILE``, ``domcapabilities=FILE``, ``as=URI`` (the URI that it gives itself out for).
 
@@ -20,12 +20,14 @@ from guesthouse.errors import (
     NoConnect,
     NoDomain,
     NoNetwork,
+    NoNodeDevice,
     NoStoragePool,
     NoStorageVol,
     NoSupport,
     StorageVolExist,
 )
 from guesthouse.units import new_uuid, parse_size
+from guesthouse.wire.api import api_name
 
 _DEFAULT = """<node>
   <domain type='test'><name>test</name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid>
@@ -96,17 +98,18 @@ class OfflineConnect(Connect):
         self._domains = {_name(node): node for node in root.findall("domain")}
         self._networks = {_name(node): node for node in root.findall("network")}
         self._pools = {_name(node): node for node in root.findall("pool")}
+        self._devices = {_name(node): node for node in root.findall("device")}
 
     def call(self, name: str, /, **args: Any) -> Any:
         if name in _CONSTANT:
             return SimpleNamespace(**_CONSTANT[name])
         answer = getattr(self, f"_do_{name}", None)
         if answer is None:
-            raise NoSupport(name, domain=Domain.TEST)
+            raise NoSupport(api_name(name), domain=Domain.TEST)
         return answer(**args)
 
     def call_with_files(self, name: str, files: Sequence[int], /, **args: Any) -> Any:
-        raise NoSupport(name, domain=Domain.TEST)
+        raise NoSupport(api_name(name), domain=Domain.TEST)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -182,6 +185,19 @@ class OfflineConnect(Connect):
             _child(node, "uuid", new_uuid())
         number = list(self._domains).index(_name(node)) + 1
         return SimpleNamespace(name=_name(node), uuid=node.findtext("uuid"), id=number)
+
+    # -- devices of the host
+
+    def _do_connect_list_all_node_devices(self, **_: Any) -> Any:
+        return SimpleNamespace(devices=[SimpleNamespace(name=name) for name in self._devices])
+
+    def _do_node_device_lookup_by_name(self, name: str) -> Any:
+        if name not in self._devices:
+            raise NoNodeDevice(f"no node device with matching name '{name}'", domain=Domain.TEST)
+        return SimpleNamespace(dev=SimpleNamespace(name=name))
+
+    def _do_node_device_get_xml_desc(self, name: str, flags: int = 0) -> Any:
+        return SimpleNamespace(xml=_text(self._devices[name]))
 
     # -- networks
 

@@ -23,6 +23,7 @@ from guesthouse.services.refs import (
     VolumeRef,
 )
 from guesthouse.wire import xdr
+from guesthouse.wire.api import api_name
 from guesthouse.wire.connection import Call
 from guesthouse.wire.procedures import GIVE_FILES, TAKE_FILES, VERSION, Procedure
 from guesthouse.wire.types import STRUCTS
@@ -147,24 +148,3 @@ def route(call: Call, *, programs: tuple[int, ...], readonly: bool, authenticate
 
 def _domain(name: str) -> Domain:
     return next((domain for start, domain in _DOMAINS if name.startswith(start)), Domain.QEMU)
-
-
-_SPELLING = {
-    "xml": "XML",
-    "uuid": "UUID",
-    "id": "ID",
-    "os": "OS",
-    "vcpus": "Vcpus",
-    "dhcp": "DHCP",
-    "cpu": "CPU",
-    "nwfilter": "NWFilter",
-}
-
-
-def api_name(procedure: str) -> str:
-    """The public function that a procedure serves, as libvirt's messages name it: virDomainGetInfo."""
-    words = procedure.removeprefix("qemu_").split("_")
-    prefix = "virDomainQemu" if procedure.startswith("qemu_domain") else "vir"
-    if procedure.startswith("qemu_domain"):
-        words = words[1:]
-    return prefix + "".join(_SPELLING.get(word, word.capitalize()) for word in words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from guesthouse.cli.virsh.command import command, data, flag, number, rest, string
 from guesthouse.cli.virsh.domain_metadata import affect_flags, affected
 from guesthouse.cli.virsh.given import Failed, Given, parse_number
-from guesthouse.cli.virsh.objects import DOMAIN, domain
+from guesthouse.cli.virsh.objects import DOMAIN, domain, read_file
 from guesthouse.cli.virsh.params import show
 from guesthouse.cli.virsh.shell import Shell
 
@@ -23,6 +23,7 @@ _LIFECYCLE = ("poweroff", "reboot", "crash")
 _ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart")
 _DIRTY = {"page-sampling": 1, "dirty-bitmap": 2, "dirty-ring": 4}
 _POSTCOPY = 1
+_SECRET_MOST = 64 * 1024
 _LIVE, _CONFIG, _CURRENT = affected()
 
 
@@ -180,6 +181,50 @@ def launch_security(shell: Shell, given: Given) -> None:
     with shell.explain("Unable to get launch security parameters"):
         params = guest.call("get_launch_security_info", flags=0).params
     show(shell, params, 15)
+
+
+@command(
+    "domain",
+    "domsetlaunchsecstate",
+    "put a secret into a guest's protected memory",
+    DOMAIN,
+    string("secrethdr", "the file with the secret's header", "file", named=True),
+    string("secret", "the file with the secret", "file", named=True),
+    number("set-address", "the address in the guest's memory where it is put"),
+    description="Put a secret into the encrypted memory of a guest that has not run yet.",
+)
+def set_launch_security(shell: Shell, given: Given) -> None:
+    guest, _ = domain(shell, given)
+    header, secret = given.text("secrethdr"), given.text("secret")
+    if header is None or secret is None:
+        raise Failed("Both secret and the secret header are required")
+    params: dict[str, tuple[str, str | int]] = {
+        "sev-secret-header": ("string", read_file(header, _SECRET_MOST)),
+        "sev-secret": ("string", read_file(secret, _SECRET_MOST)),
+    }
+    if (address := given.unsigned_long("set-address")) is not None:
+        params["sev-secret-set-address"] = ("ullong", address)
+    with shell.explain("Unable to set launch security state"):
+        guest.call("set_launch_security_state", params=params, flags=0)
+
+
+@command(
+    "domain",
+    "dom-fd-associate",
+    "give a guest open files for its disks",
+    DOMAIN,
+    data("name", "the name of the group, as <source fdgroup> has it"),
+    data("pass-fds", "the numbers of the open files: N,M,..."),
+    flag("seclabel-writable", "label the files for writing"),
+    flag("seclabel-restore", "give the files their labels back afterwards"),
+    description="Hand open files to the daemon for a guest's disks; they are the guest's while this virsh is connected.",
+)
+def fd_associate(shell: Shell, given: Given) -> None:
+    flags = given.flags({"seclabel-writable": 2, "seclabel-restore": 1})
+    guest, _ = domain(shell, given)
+    name = given.need("name")
+    files = given.descriptors()
+    guest.conn.call_with_files("domain_fd_associate", files, dom=guest, name=name, flags=flags)
 
 
 @command(

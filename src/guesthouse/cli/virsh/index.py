@@ -41,8 +41,9 @@ _NAMES = {
     "domain_agent": "domfsfreeze domfsinfo domfsthaw domfstrim domhostname dompmsuspend dompmwakeup domtime"
     " get-user-sshkeys guest-agent-timeout guestinfo set-user-password set-user-sshkeys",
     "domain_qemu": "qemu-agent-command qemu-monitor-command qemu-monitor-event",
-    "domain_control": "domdirtyrate-calc domjobabort domlaunchsecinfo dump inject-nmi send-key send-process-signal"
-    " set-lifecycle-action",
+    "domain_control": "dom-fd-associate domdirtyrate-calc domjobabort domlaunchsecinfo domsetlaunchsecstate dump inject-nmi"
+    " send-key send-process-signal set-lifecycle-action",
+    "domain_foreign": "lxc-enter-namespace qemu-attach",
     "domain_tune": "blkiotune cpu-stats domblkerror memtune numatune perf schedinfo",
     "domain_limits": "domiftune",
     "domain_blocks": "blkdeviotune blockresize domblkthreshold",

@@ -119,15 +119,15 @@ def _checked(name: str, function: str) -> str:
         raise InvalidArg(f"uuidstr in {function} must be a valid UUID") from None
 
 
-def read_file(path: str) -> str:
-    """The text of a file. Raises Failed with the system's reason, and for files over 10 MiB."""
+def read_file(path: str, most: int = _XML_LIMIT) -> str:
+    """The text of a file. Raises Failed with the system's reason, and for files over ``most`` bytes."""
     try:
         with open(path, "rb") as file:
-            content = file.read(_XML_LIMIT + 1)
+            content = file.read(most + 1)
     except OSError as error:
         what = "read" if isinstance(error, IsADirectoryError) else "open"
         raise Failed(f"Failed to {what} file '{path}': {error.strerror}") from None
-    if len(content) > _XML_LIMIT:
+    if len(content) > most:
         raise Failed(f"Failed to read file '{path}': {os.strerror(75)}")
     try:
         return content.decode()
