@@ -20,7 +20,6 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no reference data b
 
 # what is not as in the reference, and why; the rest must be
 KNOWN = {
-    "mdev-devices": "host devices are not in the model yet",
     "kvm-fedoralatest-url": "a tree in a local folder is booted from there, without a copy of its kernel",
     "location-iso": "a CD named by a relative path stays in the drive there; here every installation CD is taken out",
     "location-manual-kernel": "the same",

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from guesthouse.cli.virsh.index import GROUPS, all_commands
-from guesthouse.cli.virt_install.options import OPTIONS, UNSERVED
+from guesthouse.cli.virt_install.options import OPTIONS
 from guesthouse.wire.procedures import PROCEDURES
 
 if __name__ == "__main__":
@@ -78,19 +78,16 @@ def virsh() -> str:
 
 
 def virt_install() -> str:
-    """virt-install's options by group, and those that are known and not served."""
+    """virt-install's options by group."""
     groups: dict[str, list[str]] = {}
-    unserved = []
     for option in OPTIONS:
-        if option.group == UNSERVED:
-            unserved.append(f"`--{option.name}`")
-        elif option.help:
+        if option.help:
             names = [f"-{name}" if len(name) == 1 else f"--{name}" for name in option.names]
             groups.setdefault(option.group, []).append(f"| `{', '.join(names)}` | {option.help} |")
     parts = []
     for group, rows in groups.items():
         parts.append("\n".join([f"| {group} | |", "|---|---|", *rows]))
-    return "\n\n".join([*parts, f"Known, and refused by name: {', '.join(dict.fromkeys(unserved))}."])
+    return "\n\n".join(parts)
 
 
 def procedures() -> str:

@@ -14,6 +14,14 @@ def documents(text: str) -> list[Any]:
     return [] if at < 0 else list(etree.fromstring(f"<all>{text[at:]}</all>"))
 
 
+def _number(text: str) -> str:
+    """Numbers in one spelling: 0x04 is 4."""
+    try:
+        return str(int(text, 0))
+    except ValueError:
+        return text
+
+
 def lines(node: Any, *, boot: bool = True, indent: int = 0) -> list[str]:
     """``node`` in a form that equal documents share, a line an element. ``boot`` False leaves the boot order out."""
     attributes = dict(node.attrib)
@@ -24,6 +32,8 @@ def lines(node: Any, *, boot: bool = True, indent: int = 0) -> list[str]:
     if node.tag == "driver" and attributes.get("type") == "raw":
         del attributes["type"]  # what no type means
     text = "" if node.tag == "uuid" else (node.text or "").strip()
+    if node.tag == "address":
+        attributes = {key: _number(value) for key, value in attributes.items()}
     words = " ".join(f"{key}={value}" for key, value in sorted(attributes.items()))
     found = [f"{' ' * indent}<{node.tag} {words}>{text}"]
     children = [child for child in node if isinstance(child.tag, str)]

@@ -11,7 +11,7 @@ from guesthouse.cli.guest.main import parser as guest_parser
 from guesthouse.cli.virsh import help as helper
 from guesthouse.cli.virsh.command import ALIAS, Command
 from guesthouse.cli.virsh.index import GROUPS, all_commands
-from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS, UNSERVED
+from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS
 from guesthouse.daemon.main import _parser as daemon_parser
 
 
@@ -101,7 +101,7 @@ def virt_install() -> str:
     ]
     group = ""
     for option in OPTIONS:
-        if not option.help or option.group == UNSERVED:
+        if not option.help:
             continue
         if option.group != group:
             group = option.group

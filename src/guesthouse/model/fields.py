@@ -96,8 +96,25 @@ Uuid = Kind(_from_unit(units.parse_uuid), str, "a UUID")
 Mac = Kind(_from_unit(units.parse_mac), str, "a MAC address such as 52:54:00:12:34:56")
 
 
+class Spelled(int):
+    """A number that is written as somebody spelled it (``text``)."""
+
+    text: str
+
+    @classmethod
+    def decimal(cls, value: int) -> Self:
+        """``value``, to be written in decimal."""
+        found = cls(value)
+        found.text = str(value)
+        return found
+
+
 def Hex(width: int) -> Kind:
-    """A number written as 0x and at least ``width`` digits; read in any base that C knows."""
+    """A number written as 0x and at least ``width`` digits (a :class:`Spelled` one as it is); read in any base that C
+    knows."""
+
+    def write(value: int) -> str:
+        return value.text if isinstance(value, Spelled) else f"0x{value:0{width}x}"
 
     def parse(text: str) -> int:
         # C's base 0: a leading zero means octal, which Python's does not accept
@@ -107,7 +124,7 @@ def Hex(width: int) -> Kind:
             raise ValueError(text)
         return value
 
-    return Kind(parse, lambda value: f"0x{value:0{width}x}", "a number, such as 0x1f")
+    return Kind(parse, write, "a number, such as 0x1f")
 
 
 def Choice(*words: str) -> Kind:
@@ -500,7 +517,8 @@ class Element:
         match = find_option(type(self), key)
         if match is None:
             raise KeyError(key)
-        option, index = match
+        option, numbers = match
+        indices = iter(numbers)
         at: Any = self
         for name in option.path[:-1]:
             if name == "0":
@@ -508,6 +526,7 @@ class Element:
             value = getattr(at, name)
             spec = next(s for s in at.SPECS if s.name == name)
             if spec.form == "children":
+                index = next(indices)
                 while len(value) <= index:
                     value.append(spec.element())
                 at = value[index]
@@ -529,16 +548,19 @@ class Element:
         setattr(at, option.path[-1], value)
 
 
-def find_option(cls: type[Element], key: str) -> tuple[Option, int] | None:
-    """The option of ``cls`` that ``key`` names and the number in the key (0 where it has none); None for no such."""
+def find_option(cls: type[Element], key: str) -> tuple[Option, tuple[int, ...]] | None:
+    """The option of ``cls`` that ``key`` names, and a number for each list on its path (0 where the key has none); None
+    for no such key."""
     options = cls.options()
-    if key in options:
-        return options[key], 0
+    option = options.get(key)
+    if option is not None:
+        return option, (0,) * option.path.count("0")
     for pattern, option in options.items():
         if "[0-9]*" in pattern:
             match = re.fullmatch(re.escape(pattern).replace(re.escape("[0-9]*"), "([0-9]*)"), key)
             if match:
-                return option, int(match[1] or 0)
+                numbers = [int(text or 0) for text in match.groups()]
+                return option, (*numbers, *(0,) * (option.path.count("0") - len(numbers)))
     return None
 
 

@@ -10,7 +10,9 @@ from guesthouse.model.devices.address import Address
 from guesthouse.model.devices.audio import Sound
 from guesthouse.model.devices.chardev import Channel, CharDevice, CharTarget, Console
 from guesthouse.model.devices.disk import Disk, DiskDriver, DiskTarget
-from guesthouse.model.devices.graphics import Graphics, Image, Video, VideoModel
+from guesthouse.model.devices.filesystem import Filesystem
+from guesthouse.model.devices.graphics import Acceleration, Graphics, Image, Video, VideoModel
+from guesthouse.model.devices.hostdev import Hostdev
 from guesthouse.model.devices.interface import Interface, InterfaceSource, MacAddress, Model
 from guesthouse.model.devices.redirected import Redirdev
 from guesthouse.model.devices.simple import (
@@ -18,7 +20,6 @@ from guesthouse.model.devices.simple import (
     ControllerMaster,
     Input,
     MemBalloon,
-    Other,
     Rng,
     RngBackend,
 )
@@ -42,7 +43,8 @@ from guesthouse.model.domain import (
     VendorId,
 )
 from guesthouse.model.fields import Element
-from guesthouse.provision import network, osinfo
+from guesthouse.model.memory import MemoryAccess, MemoryBacking, MemorySource
+from guesthouse.provision import host_devices, network, osinfo
 from guesthouse.provision.host import DomainCaps, Host, Offer
 from guesthouse.provision.request import Request, part
 
@@ -101,10 +103,12 @@ def fill(request: Request, host: Host) -> None:
     domain = request.domain
     if domain.uuid is None:
         domain.uuid = units.new_uuid()
+    for device, name in request.named:
+        host_devices.fill(device, name, host)
     _machine(request, host)
     caps = host.domain_caps(_offer(request), request.machine or None)
     _uefi(request, host, caps)
-    _metadata(request)
+    fill_metadata(request)
     _processors(request)
     _graphics(request, host, caps)
     _console(request)
@@ -125,11 +129,20 @@ def fill(request: Request, host: Host) -> None:
         _security(request, caps)
     dev = domain.dev
     chars = [*dev.serials, *dev.parallels, *dev.consoles, *dev.channels]
-    for device in [*dev.disks, *dev.interfaces, *chars, *dev.inputs, *dev.sounds, *dev.rngs]:
+    for device in [
+        *dev.disks,
+        *dev.interfaces,
+        *chars,
+        *dev.inputs,
+        *dev.sounds,
+        *dev.rngs,
+        *dev.hostdevs,
+        *dev.filesystems,
+    ]:
         fill_device(request, host, caps, device)
     _late_controllers(request)
     if request.has_spice:
-        _spice(request, caps)
+        fill_spice(request, caps)
 
 
 def fill_device(request: Request, host: Host, caps: DomainCaps, device: Element) -> None:
@@ -146,6 +159,8 @@ def fill_device(request: Request, host: Host, caps: DomainCaps, device: Element)
         model = part(device, "model", VideoModel)
         if model.type == "default":
             model.type = _video_model(request, caps)
+        if model.type == "virtio" and model.acceleration is None and _draws_with_gl(request):
+            model.acceleration = Acceleration(accel3d=True)
     elif isinstance(device, Input):
         device.type = device.type or "mouse"
         device.bus = device.bus or {"tablet": "usb", "evdev": None}.get(device.type, "ps2")
@@ -153,6 +168,10 @@ def fill_device(request: Request, host: Host, caps: DomainCaps, device: Element)
         device.model = device.model or _sound_model(request)
     elif isinstance(device, Rng):
         device.model = device.model or "virtio"
+    elif isinstance(device, Hostdev):
+        host_devices.complete(device)
+    elif isinstance(device, Filesystem):
+        _filesystem(request, device)
     elif isinstance(device, Tpm) and device.is_emulated and "tpm-crb" in caps.values("devices/tpm", "model"):
         device.model = device.model or "tpm-crb"
 
@@ -202,7 +221,8 @@ def _uefi(request: Request, host: Host, caps: DomainCaps) -> None:
         raise ConfigUnsupported("this host has no UEFI firmware for guests; install OVMF (Debian: package ovmf)")
 
 
-def _metadata(request: Request) -> None:
+def fill_metadata(request: Request) -> None:
+    """Write down which operating system it is, where nobody has."""
     if request.os.is_generic or not request.os.id or request.domain.metadata is not None:
         return
     from lxml import etree
@@ -285,6 +305,8 @@ def _display(request: Request, host: Host, caps: DomainCaps, display: Graphics) 
         display.port = -1
     if display.type != "spice":
         return
+    if display.gl is not None and display.gl.enable and display.gl.rendernode is None and not host.is_remote:
+        display.gl.rendernode = host_devices.render_node(host)
     if display.tls_port is None and needs_port:
         display.tls_port = -1
     if display.autoport is None and display.port == -1 and display.tls_port == -1:
@@ -293,13 +315,17 @@ def _display(request: Request, host: Host, caps: DomainCaps, display: Graphics) 
         display.image = Image(compression="off")
 
 
+def _draws_with_gl(request: Request) -> bool:
+    return any(display.gl is not None and display.gl.enable for display in request.domain.dev.graphics)
+
+
 def _video_model(request: Request, caps: DomainCaps) -> str:
     models = caps.values("devices/video", "modelType")
     if request.is_pseries:
         return "vga"
     if request.is_riscv_virt or request.is_s390x or request.is_loongarch:
         return "virtio"
-    if any(display.gl is not None and display.gl.enable for display in request.domain.dev.graphics):
+    if _draws_with_gl(request):
         return "virtio"
     if "virtio" in models and request.os.supports("virtio-gpu"):
         return "virtio"
@@ -359,16 +385,6 @@ def _tpm(request: Request, host: Host, caps: DomainCaps) -> None:
         fill_device(request, host, caps, device)
 
 
-def other(tag: str, attributes: dict[str, str], *children: tuple[str, dict[str, str]]) -> Other:
-    """A device of a family that the model keeps as it is."""
-    from lxml import etree
-
-    device = Other()
-    device.extra_attributes.update(attributes)
-    device.extra_nodes.extend(etree.Element(name, values) for name, values in children)
-    return device
-
-
 # -- processor and platform
 
 
@@ -396,11 +412,9 @@ def _cpu(request: Request, host: Host, caps: DomainCaps) -> None:
         given = request.cpu_given or (domain.cpu is not None and domain.cpu != Cpu(topology=domain.cpu.topology))
         if given or host.driver not in ("qemu", "test"):
             return
-        if domain.cpu is not None and domain.cpu.topology is not None:
-            return  # a CPU that somebody has begun to describe
         if request.is_arm_virt:
             # the machine's own default is an old 32-bit one
-            domain.cpu = Cpu(mode="host-passthrough" if domain.type == "kvm" else "maximum")
+            part(domain, "cpu", Cpu).mode = "host-passthrough" if domain.type == "kvm" else "maximum"
             return
         if not request.is_x86 or domain.type != "kvm" or request.arch != host.arch:
             return
@@ -482,6 +496,20 @@ def usb2_controllers() -> list[Controller]:
     for number, port in ((1, 0), (2, 2), (3, 4)):
         bus.append(Controller(type="usb", model=f"ich9-uhci{number}", master=ControllerMaster(startport=port)))
     return bus
+
+
+def _filesystem(request: Request, folder: Filesystem) -> None:
+    """9p gives files to the guest's users by a mapping; virtiofs reads the guest's memory, which both must see."""
+    if not folder.is_virtiofs:
+        folder.accessmode = folder.accessmode or "mapped"
+        return
+    domain = request.domain
+    if any(cell.mem_access for cell in domain.cells):
+        return
+    backing = part(domain, "memory_backing", MemoryBacking)
+    if backing.source is None and backing.hugepages is None:
+        backing.source = MemorySource(type="memfd")
+    backing.access = backing.access or MemoryAccess(mode="shared")
 
 
 def _late_controllers(request: Request) -> None:
@@ -588,7 +616,7 @@ def _sound_model(request: Request) -> str:
     return "ich9" if request.is_pcie else "ich6"
 
 
-def _spice(request: Request, caps: DomainCaps) -> None:
+def fill_spice(request: Request, caps: DomainCaps) -> None:
     """What goes with a spice display: the agent's channel, sound, USB devices of the viewer's machine."""
     dev = request.domain.dev
     if request.is_x86:

@@ -215,6 +215,13 @@ class Host:
         return True
 
     @functools.cached_property
+    def node_devices(self) -> dict[str, Any]:
+        """Every device of the host by name, as lxml elements; asked for once."""
+        from guesthouse.provision import host_devices
+
+        return host_devices.documents(self)
+
+    @functools.cached_property
     def domain_documents(self) -> dict[str, Any]:
         """Every guest's document by name, as lxml elements; asked for once."""
         from lxml import etree

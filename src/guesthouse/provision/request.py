@@ -29,7 +29,11 @@ class Request:
     cpu_mode: str | None = None
     security: LaunchSecurity | None = None
     cpu_given: bool = False
+    #: whether a named CPU gets the features that guard against its own flaws
+    cpu_secure: bool = True
     root_ports: int = ROOT_PORTS
+    #: devices of the host that were named: what is to be filled with them, and the name
+    named: list[tuple[Element, str]] = field(default_factory=list)
     offer: Offer | None = None
     #: whether the host's hypervisor has virtio devices
     has_virtio: bool = True

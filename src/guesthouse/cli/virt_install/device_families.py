@@ -4,27 +4,29 @@ as "none" and "default", and keys that mean more than a field.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
-from guesthouse.cli.virt_install import suboptions
-from guesthouse.cli.virt_install.family import FAMILIES, Family, Words, add, need, seen_to_elsewhere
+from guesthouse import units
+from guesthouse.cli.virt_install.family import (
+    FAMILIES,
+    ON_DEVICES,
+    Family,
+    Words,
+    add,
+    need,
+    seen_to_elsewhere,
+    take_edits,
+)
 from guesthouse.cli.virt_install.options import UsageError
-from guesthouse.cli.virt_install.suboptions import apply, switch
+from guesthouse.cli.virt_install.places import edited, numbers_in
+from guesthouse.cli.virt_install.suboptions import apply, spelled, switch
+from guesthouse.errors import GuesthouseError
 from guesthouse.model.devices.audio import Sound
-from guesthouse.model.devices.chardev import Channel, CharDevice, CharSource, Console, Parallel, Serial
-from guesthouse.model.devices.disk import Disk
+from guesthouse.model.devices.disk import Disk, Transient
 from guesthouse.model.devices.graphics import Graphics, Video, VideoModel
 from guesthouse.model.devices.interface import Interface, InterfaceSource
-from guesthouse.model.devices.platform import Panic
-from guesthouse.model.devices.redirected import Redirdev
-from guesthouse.model.devices.simple import (
-    Controller,
-    Input,
-    MemBalloon,
-    Rng,
-    RngBackend,
-    Watchdog,
-)
+from guesthouse.model.devices.simple import Controller, Input, MemBalloon, Watchdog
 from guesthouse.model.devices.tpm import Tpm
 from guesthouse.model.fields import Element
 from guesthouse.provision.defaults import address
@@ -36,6 +38,8 @@ def disk(request: Request, words: Words, text: str) -> tuple[Disk, Wish] | None:
     """A disk, and what storage it wants; None for "none"."""
     if text == "none":
         return None
+    family = FAMILIES["disk"]
+    edits = take_edits(words)
     wish = Wish()
     size = need("disk", words, "size")
     if size is not None:
@@ -54,8 +58,25 @@ def disk(request: Request, words: Words, text: str) -> tuple[Disk, Wish] | None:
     if perms not in (None, "rw", "ro", "sh"):
         raise UsageError(f"Unknown 'perms' value '{perms}'")
     device.readonly, device.shareable = perms == "ro", perms == "sh"
-    apply("disk", device, words, FAMILIES["disk"].extra)
+    if "transient" in words and switch("disk", "transient", words.pop("transient")):
+        device.transient = Transient()
+    unit = need("disk", words, _CACHE_UNIT)
+    size = words.get(_CACHE_SIZE)
+    if unit is not None and size is not None:
+        try:
+            words[_CACHE_SIZE] = str(units.scale(int(size), unit))
+        except (ValueError, GuesthouseError):
+            raise UsageError(f"--disk {_CACHE_SIZE}: '{size} {unit}' is no size") from None
+    if "type" not in words and any(spelled(key, family.aliases).startswith(_SERVER) for key in words):
+        device.type = "network"
+    family.fill(device, words)
+    if edits:
+        device = edited(device, edits)
     return device, wish
+
+
+_CACHE_SIZE, _CACHE_UNIT = "driver.metadata_cache.max_size", "driver.metadata_cache.max_size.unit"
+_SERVER = ("source.protocol", "source_protocol")
 
 
 def _network(request: Request, words: Words, text: str) -> None:
@@ -73,12 +94,18 @@ def _network(request: Request, words: Words, text: str) -> None:
     kind = words.pop("type", None)
     if kind is not None and kind.partition(":")[0] in ("network", "bridge") and ":" in kind:
         kind, _, source = kind.partition(":")
-    if words.get("mac") == "RANDOM":
-        words.pop("mac")
-    if "link.state" in words:
-        words["link.state"] = {"on": "up", "yes": "up", "off": "down", "no": "down"}.get(
-            words["link.state"] or "", words["link.state"]
-        )
+    if kind == "passt":
+        kind, words["backend.type"] = "user", "passt"
+    for key in ("mac", "mac.address"):
+        if words.get(key) == "RANDOM":
+            words.pop(key)
+    for key in ("link.state", "link_state"):
+        if key in words:
+            words[key] = {"on": "up", "yes": "up", "off": "down", "no": "down"}.get(words[key] or "", words[key])
+    _forwards(nic, words)
+    if (name := need("network", words, "hostdev")) is not None:
+        kind = kind or "hostdev"
+        request.named.append((nic, name))
     if kind not in (None, "default"):
         apply("network", nic, {"type": kind})
     if source is not None:
@@ -88,8 +115,28 @@ def _network(request: Request, words: Words, text: str) -> None:
     if nic.type == "direct":
         nic.source = nic.source or InterfaceSource()
         nic.source.mode = nic.source.mode or "vepa"
-    apply("network", nic, words, FAMILIES["network"].extra)
+    FAMILIES["network"].fill(nic, words)
     request.domain.dev.interfaces.append(nic)
+
+
+def _forwards(nic: Interface, words: Words) -> None:
+    """``portForward=[ADDRESS:]FROM[:TO][/PROTOCOL]``, a number or a range each."""
+    for key in list(words):
+        numbers = numbers_in("portForward[0-9]*", key)
+        if numbers is None:
+            continue
+        text = need("network", words, key) or ""
+        ports, _, protocol = text.partition("/")
+        head, _, target = ports.rpartition(":")
+        address, _, start = head.rpartition(":")
+        if not head:
+            start, target = target, ""
+        first, dash, last = start.partition("-")
+        name = f"portForward{numbers[0]}"
+        said = {f"{name}.proto": protocol or "tcp", f"{name}.address": address.strip("[]")}
+        said |= {f"{name}.range0.start": first, f"{name}.range0.end": last if dash else ""}
+        said |= {f"{name}.range0.to": target.partition("-")[0]}
+        apply("network", nic, dict(said))
 
 
 def _graphics(request: Request, words: Words, text: str) -> None:
@@ -102,6 +149,11 @@ def _graphics(request: Request, words: Words, text: str) -> None:
         apply("graphics", display, {"type": kind})
     if (words.get("keymap") or "").lower() in ("local", "none"):
         words.pop("keymap")
+    for key in ("port", "tlsPort", "tlsport"):
+        port = words.get(key)
+        if port is not None and port.removeprefix("-").isdigit() and int(port) < _LOWEST_PORT and port != "-1":
+            name = "Port" if key == "port" else "TLS Port"
+            raise UsageError(f"--graphics: {name} must be above {_LOWEST_PORT}, or -1 for auto allocation")
     listen = words.get("listen")
     if listen == "none":
         words.pop("listen")
@@ -109,8 +161,15 @@ def _graphics(request: Request, words: Words, text: str) -> None:
     elif listen == "socket":
         words.pop("listen")
         words["listens0.type"] = "socket"
-    apply("graphics", display, words)
+    FAMILIES["graphics"].fill(display, words)
+    if display.type == "sdl" and display.xauth is None:
+        display.xauth = os.path.expanduser("~/.Xauthority")  # noqa: PTH111
+    if display.type == "sdl" and display.display is None:
+        display.display = os.environ.get("DISPLAY")
     request.domain.dev.graphics.append(display)
+
+
+_LOWEST_PORT = 5900
 
 
 def _controller(request: Request, words: Words, text: str) -> None:
@@ -138,7 +197,10 @@ def _controller(request: Request, words: Words, text: str) -> None:
             bus.address = address(place)
         except ValueError:
             raise UsageError(f"--controller address: '{place}' is no PCI address such as 0:0:4.0") from None
-    apply("controller", bus, words, FAMILIES["controller"].extra)
+    unit = need("controller", words, "pcihole64.unit")
+    if (size := words.get("pcihole64")) is not None and size.isdigit():
+        words["pcihole64"] = str(units.scale(int(size), unit or "KiB") // 1024)
+    FAMILIES["controller"].fill(bus, words)
     request.domain.dev.controllers.append(bus)
 
 
@@ -148,34 +210,11 @@ def _video(request: Request, words: Words, text: str) -> None:
         request.domain.dev.videos.append(Video(model=VideoModel(type="none")))
         return
     card = Video(model=VideoModel(type="default"))
-    if words.get("model.type") == "default":
-        words.pop("model.type")
-    apply("video", card, words)
+    for key in ("model.type", "model"):
+        if words.get(key) == "default":
+            words.pop(key)
+    FAMILIES["video"].fill(card, words)
     request.domain.dev.videos.append(card)
-
-
-def _chars(name: str, kind: type[CharDevice]) -> Callable[[Request, Words, str], None]:
-    def fill(request: Request, words: Words, text: str) -> None:
-        if text == "none":
-            request.without.add(name)
-            return
-        device = kind()
-        for key, mode in (("host", "connect"), ("bind_host", "bind")):
-            value = need(name, words, key)
-            if value is None:
-                continue
-            host, _, port = value.rpartition(":")
-            host = host or "127.0.0.1"
-            if words.get("type") == "udp" or key == "host":
-                device.sources.insert(0, CharSource(host=host, service=port))
-            else:
-                device.sources.append(CharSource(mode=mode, host=host, service=port))
-        if words.get("type") == "tcp" and device.sources and "mode" not in words:
-            device.sources[0].mode = device.sources[0].mode or "connect"
-        apply(name, device, words, FAMILIES[name].extra)
-        getattr(request.domain.dev, f"{name}s").append(device)
-
-    return fill
 
 
 def _plain(name: str, kind: Callable[[], Element], attribute: str) -> Callable[[Request, Words, str], None]:
@@ -186,9 +225,10 @@ def _plain(name: str, kind: Callable[[], Element], attribute: str) -> Callable[[
             request.without.add(name)
             return
         device = kind()
-        if words.get(FAMILIES[name].first) == "default":
-            words.pop(FAMILIES[name].first)
-        apply(name, device, words, FAMILIES[name].extra)
+        first = str(FAMILIES[name].first)
+        if words.get(first) == "default":
+            words.pop(first)
+        FAMILIES[name].fill(device, words)
         getattr(request.domain.dev, attribute).append(device)
 
     return fill
@@ -196,25 +236,10 @@ def _plain(name: str, kind: Callable[[], Element], attribute: str) -> Callable[[
 
 def _memballoon(request: Request, words: Words, text: str) -> None:
     balloon = MemBalloon(model="virtio")
-    apply("memballoon", balloon, words)
+    if words.get("model") == "default":
+        words.pop("model")
+    FAMILIES["memballoon"].fill(balloon, words)
     request.domain.dev.memballoon = balloon
-
-
-def _rng(request: Request, words: Words, text: str) -> None:
-    if text == "none":
-        request.without.add("rng")
-        return
-    device = Rng(backend=RngBackend(model="random"))
-    assert device.backend is not None
-    kind = words.pop("type", None) or words.pop("backend.model", None)
-    if kind is not None and kind.startswith("/"):
-        words["device"], kind = kind, "random"
-    if kind is not None:
-        apply("rng", device.backend, {"model": kind})
-    if device.backend.model == "random" and "device" not in words:
-        words["device"] = "/dev/urandom"
-    apply("rng", device, words, FAMILIES["rng"].extra)
-    request.domain.dev.rngs.append(device)
 
 
 def _watchdog(request: Request, words: Words, text: str) -> None:
@@ -223,7 +248,7 @@ def _watchdog(request: Request, words: Words, text: str) -> None:
     if words.get("model") == "default":
         words["model"] = "i6300esb"
     device = Watchdog(action="reset")
-    apply("watchdog", device, words)
+    FAMILIES["watchdog"].fill(device, words)
     request.domain.dev.watchdogs.append(device)
 
 
@@ -231,60 +256,88 @@ def _tpm(request: Request, words: Words, text: str) -> None:
     if text == "none":
         request.without.add("tpm")
         return
-    first = words.pop("path", None)
-    kind = "emulator"
-    if first is not None and first.startswith("/"):
-        kind, words["backend.device.path"] = "passthrough", first
-    elif first not in (None, "default"):
-        kind = str(first)
-    words["backend.type"] = words.pop("type", None) or words.get("backend.type") or kind
+    first = words.pop("type", None)
     device = Tpm()
-    apply("tpm", device, words, FAMILIES["tpm"].extra)
+    if first is not None and first.startswith("/"):
+        first, words["backend.device.path"] = "passthrough", first
+    elif "path" in words or "backend.device.path" in words:
+        first = first or "passthrough"
+    elif first == "default":
+        first = "emulator"
+    if "backend.type" not in words:
+        words["backend.type"] = first or "emulator"
+    FAMILIES["tpm"].fill(device, words)
     request.domain.dev.tpms.append(device)
 
 
-def _panic(request: Request, words: Words, text: str) -> None:
-    if text == "none":
-        return
-    model = words.pop("model", None)
-    if words:
-        raise suboptions.unknown("panic", next(iter(words)), FAMILIES["panic"].extra)
-    request.domain.dev.panics.append(Panic(model=None if model in (None, "default") else str(model)))
-
-
-def _redirdev(request: Request, words: Words, text: str) -> None:
-    if text == "none":
-        request.without.add("redirdev")
-        return
-    kind = words.pop("type", None) or "spicevmc"
-    bus = words.pop("bus", None) or "usb"
-    if words:
-        raise suboptions.unknown("redirdev", next(iter(words)), FAMILIES["redirdev"].extra)
-    request.domain.dev.redirdevs.append(Redirdev(bus=bus, type=kind))
-
-
+_SECLABEL = {f"seclabel[0-9]*.{name}": f"source.seclabel[0-9]*.{name}" for name in ("model", "relabel", "label")}
+_RESERVED = ("managed", "source.type", "source.path", "source.mode")
+_PORT = ("type", "managerid", "typeid", "typeidversion", "instanceid", "profileid", "interfaceid")
 add(
     Family(
         "disk",
         Disk,
         seen_to_elsewhere,
         "path",
-        ("size", "sparse", "format", "pool", "vol", "backing_store", "backing_format", "perms"),
+        (
+            *("size", "sparse", "format", "pool", "vol", "backing_store", "backing_format", "perms", "transient"),
+            _CACHE_UNIT,
+        ),
+        commas=("source.seclabel[0-9]*.label", "seclabel[0-9]*.label"),
+        places=("blockio/@discard_granularity", *ON_DEVICES),
+        aliases={**_SECLABEL, **{f"reservations.{key}": f"source.reservations.{key}" for key in _RESERVED}},
+        at="dev.disks",
     ),
-    Family("network", Interface, _network, "type", ("source",)),
-    Family("graphics", Graphics, _graphics, "type"),
-    Family("controller", Controller, _controller, "type", ("address", "num_pcie_root_ports")),
-    Family("video", Video, _video, "model.type"),
-    *(
-        Family(name, kind, _chars(name, kind), "type", ("host", "bind_host"))
-        for name, kind in (("serial", Serial), ("parallel", Parallel), ("channel", Channel), ("console", Console))
+    Family(
+        "network",
+        Interface,
+        _network,
+        "type",
+        ("source", "hostdev", "portForward[0-9]*"),
+        places=("backend/@hostname", "backend/@fqdn", *ON_DEVICES),
+        aliases={
+            "virtualport_type": "virtualport.type",
+            **{f"virtualport_{key}": f"virtualport.parameters.{key}" for key in _PORT[1:]},
+        },
+        at="dev.interfaces",
     ),
-    Family("input", Input, _plain("input", Input, "inputs"), "type"),
-    Family("sound", Sound, _plain("sound", Sound, "sounds"), "model"),
-    Family("memballoon", MemBalloon, _memballoon, "model"),
-    Family("rng", Rng, _rng, "type", ("type",)),
-    Family("watchdog", Watchdog, _watchdog, "model"),
-    Family("tpm", Tpm, _tpm, "path", ("path", "type")),
-    Family("panic", None, _panic, "model", ("model",)),
-    Family("redirdev", None, _redirdev, "bus", ("bus", "type")),
+    Family(
+        "graphics",
+        Graphics,
+        _graphics,
+        "type",
+        places=ON_DEVICES,
+        aliases={"passwordValidTo": "passwdValidTo"},
+        at="dev.graphics",
+    ),
+    Family(
+        "controller",
+        Controller,
+        _controller,
+        "type",
+        ("address", "num_pcie_root_ports", "pcihole64.unit"),
+        places=("@maxGrantFrames", "target/@memReserve", "serial", *ON_DEVICES),
+        aliases={"master": "master.startport", "driver_queues": "driver.queues"},
+        at="dev.controllers",
+    ),
+    Family("video", Video, _video, "model.type", places=ON_DEVICES, at="dev.videos"),
+    Family("input", Input, _plain("input", Input, "inputs"), "type", places=ON_DEVICES, at="dev.inputs"),
+    Family(
+        "sound",
+        Sound,
+        _plain("sound", Sound, "sounds"),
+        "model",
+        places=("@multichannel", *ON_DEVICES),
+        at="dev.sounds",
+    ),
+    Family("memballoon", MemBalloon, _memballoon, "model", places=ON_DEVICES, at="dev.memballoon"),
+    Family("watchdog", Watchdog, _watchdog, "model", places=ON_DEVICES, at="dev.watchdogs"),
+    Family(
+        "tpm",
+        Tpm,
+        _tpm,
+        "type",
+        places=("backend/@debug", "backend/profile/@source", "backend/profile/@removeDisabled", *ON_DEVICES),
+        at="dev.tpms",
+    ),
 )

@@ -1,6 +1,12 @@
 """All families of sub-options, by name."""
 
-from guesthouse.cli.virt_install import device_families, guest_families
+from guesthouse.cli.virt_install import (
+    char_families,
+    device_families,
+    guest_families,
+    host_families,
+    tuning_families,
+)
 from guesthouse.cli.virt_install.family import FAMILIES
 
-__all__ = ["FAMILIES", "device_families", "guest_families"]
+__all__ = ["FAMILIES", "char_families", "device_families", "guest_families", "host_families", "tuning_families"]

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from guesthouse.cli.virt_install import device_families, old
 from guesthouse.cli.virt_install.families import FAMILIES
+from guesthouse.cli.virt_install.family import take_edits
 from guesthouse.cli.virt_install.options import Options, UsageError
+from guesthouse.cli.virt_install.places import Edit, edited
 from guesthouse.cli.virt_install.report import Report
 from guesthouse.cli.virt_install.suboptions import apply, switch, unknown
-from guesthouse.errors import GuesthouseError
+from guesthouse.errors import GuesthouseError, XMLError
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.domain import Domain
 from guesthouse.provision import defaults, installer, network, osinfo
@@ -25,6 +27,9 @@ _PLAIN = (
     *("memory", "vcpus", "cpu", "features", "clock", "events", "pm", "resource", "network", "graphics"),
     *("controller", "input", "serial", "parallel", "channel", "console", "sound", "video", "watchdog"),
     *("memballoon", "rng", "tpm", "redirdev", "panic", "seclabel", "launchSecurity", "sysinfo"),
+    *("hostdev", "filesystem", "smartcard", "audio", "memdev", "shmem", "vsock", "iommu", "pstore"),
+    *("iothreads", "memorybacking", "memtune", "blkiotune", "cputune", "numatune", "keywrap", "idmap"),
+    "qemu-commandline",
 )
 _ENVIRONMENT = "VIRTINSTALL_OSINFO_DISABLE_REQUIRE"
 
@@ -62,7 +67,7 @@ def read(options: Options, report: Report) -> Plan:
     for name in ("boot", "metadata", *_PLAIN):
         family = FAMILIES[name]
         for text in options.all(name):
-            family.apply(request, family.words(text), text)
+            family.add_to(request, text)
     plan = Plan(request, Install(), _os_choice(options), _checks(options))
     for text in options.all("disk"):
         parsed = device_families.disk(request, FAMILIES["disk"].words(text), text)
@@ -113,6 +118,30 @@ def build(options: Options, host: Host, report: Report, plan: Plan, planner: Pla
     _warn(request, report)
 
 
+def documents(options: Options, plan: Plan) -> tuple[Domain | None, Domain]:
+    """The guest's documents, of the installation (None where there is none) and for ever, with what --xml edits. Raises
+    UsageError."""
+    first, final = installer.documents(plan.request, plan.install)
+    edits = [_edit(text) for text in options.all("xml")]
+    if not edits:
+        return first, final
+    try:
+        return edited(first, edits) if first is not None else None, edited(final, edits)
+    except XMLError as error:
+        raise UsageError(f"--xml: {error.detail}") from None
+
+
+def _edit(text: str) -> Edit:
+    """What --xml says: a path and its new value, or xpath keys."""
+    if not text.startswith("xpath."):
+        return Edit(set=text)
+    words = FAMILIES["xml"].words(text)
+    found = take_edits(words)
+    if words or not found:
+        raise unknown("xml", next(iter(words), text), FAMILIES["xml"].keys())
+    return found[0]
+
+
 def _cdroms(plan: Plan, planner: Planner) -> None:
     installer.add_cdroms(plan.request, plan.install)
     for disk in (plan.install.disk, plan.install.answers_disk):
@@ -122,25 +151,17 @@ def _cdroms(plan: Plan, planner: Planner) -> None:
 
 def _basics(options: Options, request: Request) -> None:
     domain, kind = request.domain, request.kind
-    for unsupported, why in (
-        ("paravirt", "Xen guests are not made here"),
-        ("container", "containers are not made here"),
-        ("qemu-commandline", "words for QEMU's command line are not supported yet"),
-    ):
-        if unsupported in options:
-            raise UsageError(f"--{unsupported}: {why}")
     domain.name = options.last("name")
     for name in ("title", "description"):
         if name in options:
             setattr(domain, name, options.last(name))
     if (uuid := options.last("uuid")) is not None:
         apply("metadata", domain, {"uuid": uuid})
-    if (threads := options.last("iothreads")) is not None:
-        apply("iothreads", domain, {"iothreads": threads.removeprefix("iothreads=")})
     domain.type = options.last("virt-type")
     kind.arch, kind.machine = options.last("arch"), options.last("machine")
-    if "hvm" in options:
-        kind.value = "hvm"
+    for name, value in (("hvm", "hvm"), ("paravirt", "xen"), ("container", "exe")):
+        if name in options:
+            kind.value = value
 
 
 def _checks(options: Options) -> dict[str, bool]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable
 
 from guesthouse.cli.virt_install import suboptions
 from guesthouse.cli.virt_install.family import FAMILIES, Family, Words, add, need, seen_to_elsewhere
 from guesthouse.cli.virt_install.options import UsageError
+from guesthouse.cli.virt_install.places import put
 from guesthouse.cli.virt_install.suboptions import apply, switch, words_of
 from guesthouse.model.domain import (
     Apic,
@@ -16,11 +19,13 @@ from guesthouse.model.domain import (
     CpuFeature,
     Domain,
     Features,
+    Firmware,
+    FirmwareFeature,
     Os,
     Pm,
     Resource,
     Seclabel,
-    Smbios,
+    State,
     Timer,
     Topology,
     Vcpu,
@@ -96,6 +101,9 @@ def _vcpus(request: Request, words: Words, text: str) -> None:
     if placement is not None:
         apply("vcpus", vcpu, {"placement": placement})
     topology: Words = {key: words.pop(key) for key in _TOPOLOGY if key in words}
+    single: Words = {key: words.pop(key) for key in list(words) if key.startswith("vcpus.vcpu")}
+    if single:
+        apply("vcpus", domain, single)
     if words:
         raise suboptions.unknown("vcpus", next(iter(words)), FAMILIES["vcpus"].keys())
     if topology:
@@ -106,23 +114,18 @@ def _metadata(request: Request, words: Words, text: str) -> None:
     name = need("metadata", words, "os_name") or need("metadata", words, "os_full_id")
     if name is not None:
         request.os = osinfo.find(name)
-    _limited("metadata", request.domain, words)
+    if "genid_enable" in words and switch("metadata", "genid_enable", words.pop("genid_enable")):
+        # an empty one: the daemon makes it up
+        request.domain.genid = request.domain.genid or ""
+    FAMILIES["metadata"].fill(request.domain, words)
 
 
 def _events(request: Request, words: Words, text: str) -> None:
-    _limited("events", request.domain, words)
-
-
-def _limited(option: str, domain: Domain, words: Words) -> None:
-    known = FAMILIES[option].keys()
-    for key in words:
-        if key not in known:
-            raise suboptions.unknown(option, key, known)
-    apply(option, domain, words)
+    FAMILIES["events"].fill(request.domain, words)
 
 
 def _boot(request: Request, words: Words, text: str) -> None:
-    boot = request.boot
+    boot, domain = request.boot, request.domain
     order = [key for key in words if key in ("hd", "cdrom", "fd", "network")]
     for device in order:
         words.pop(device)
@@ -133,20 +136,40 @@ def _boot(request: Request, words: Words, text: str) -> None:
         request.uefi = switch("boot", "uefi", value)
     kind = need("boot", words, "domain_type")
     if kind is not None:
-        request.domain.type = kind
+        domain.type = kind
     emulator = need("boot", words, "emulator")
     if emulator is not None:
-        request.domain.dev.emulator = emulator
-    for key in [key for key in words if key.startswith("firmware.") and not key.startswith("firmware.feature")]:
-        # firmware.secure-boot=yes is a feature by its name
-        number = len(boot.firmware_features.features) if boot.firmware_features is not None else 0
-        on = switch("boot", key, words.pop(key))
-        apply("boot", boot, {f"firmware.feature{number}.name": key.partition(".")[2]})
-        apply("boot", boot, {f"firmware.feature{number}.enabled": "yes" if on else "no"})
+        domain.dev.emulator = emulator
+    for key in ("bootloader", "bootloader_args"):
+        if (value := need("boot", words, key)) is not None:
+            put(domain, key, (), value)
+    if (value := need("boot", words, "initargs")) is not None:
+        for number, word in enumerate(shlex.split(value)):
+            put(boot, "initarg[0-9]*", (number,), word)
+    words.pop("refresh-machine-type", None)
+    _firmware(boot, words)
     args = [value for key in ("cmdline", "kernel_args", "extra_args") if (value := words.pop(key, None)) is not None]
     if args:
         boot.cmdline = args[-1]
-    apply("boot", boot, words, FAMILIES["boot"].extra)
+    for key in ("kernel", "initrd", "dtb", "nvram", "acpi.table"):
+        if (value := words.get(key)) and "://" not in value:
+            words[key] = os.path.abspath(value)  # noqa: PTH100
+    FAMILIES["boot"].fill(boot, words)
+
+
+def _firmware(boot: Os, words: Words) -> None:
+    """What the firmware is to have: ``secure-boot=yes``, ``firmware.enrolled-keys=no``."""
+    for key in list(words):
+        name = "secure-boot" if key == "secure-boot" else key.removeprefix("firmware.")
+        if key != "secure-boot" and (name == key or name.startswith("feature")):
+            continue
+        on = switch("boot", key, words.pop(key))
+        features = part(boot, "firmware_features", Firmware).features
+        known = next((feature for feature in features if feature.name == name), None)
+        if known is None:
+            features.append(FirmwareFeature(name=name, enabled=on))
+        else:
+            known.enabled = on
 
 
 def _cpu(request: Request, words: Words, text: str) -> None:
@@ -154,14 +177,18 @@ def _cpu(request: Request, words: Words, text: str) -> None:
     if text == "none":
         return
     cpu = part(request.domain, "cpu", Cpu)
+    added = []
     for word in words_of("cpu", text, "model"):
-        policy, name = word.key, word.value
+        rank, policy, name = 0, word.key, word.value
         if word.value is None and word.key[:1] in "+-" and len(word.key) > 1:
-            policy, name = ("force" if word.key[0] == "+" else "disable"), word.key[1:]
-        if policy in ("force", "require", "optional", "disable", "forbid"):
+            rank, policy, name = 1, ("force" if word.key[0] == "+" else "disable"), word.key[1:]
+        if policy in _POLICIES:
             words.pop(word.key, None)
-            cpu.features.append(CpuFeature(policy=policy, name=name))
-    words.pop("secure", None)
+            added.append((_POLICIES.index(policy) + rank * len(_POLICIES), CpuFeature(policy=policy, name=name)))
+    # virt-install's order: by what is said of them, then the short form
+    cpu.features += [feature for _, feature in sorted(added, key=lambda item: item[0])]
+    if "secure" in words:
+        request.cpu_secure = switch("cpu", "secure", words.pop("secure"))
     model = words.pop("model", None)
     if model is not None:
         if model == "host":
@@ -181,7 +208,10 @@ def _cpu(request: Request, words: Words, text: str) -> None:
         else:
             cpu.mode, cpu.match = "custom", cpu.match or "exact"
             apply("cpu", cpu, {"model": model})
-    apply("cpu", cpu, words, FAMILIES["cpu"].extra)
+    FAMILIES["cpu"].fill(cpu, words)
+
+
+_POLICIES = ("force", "require", "optional", "disable", "forbid")
 
 
 def _features(request: Request, words: Words, text: str) -> None:
@@ -194,18 +224,23 @@ def _features(request: Request, words: Words, text: str) -> None:
                 features.apic = Apic() if on else None
             else:
                 setattr(features, key, on)
-    short = {
-        **{f"hyperv_{name}": f"hyperv.{name}.state" for name in ("reset", "vapic", "relaxed", "spinlocks", "synic")},
-        "hyperv_spinlocks_retries": "hyperv.spinlocks.retries",
-        "kvm_hidden": "kvm.hidden.state",
-        **{name: f"{name}.state" for name in ("pmu", "smm", "vmport", "pvspinlock", "vmcoreinfo")},
-    }
-    apply("features", features, {short.get(key, key): value for key, value in words.items()}, [*short, "acpi", "apic"])
+    if "hap" in words:
+        features.hap = State() if switch("features", "hap", words.pop("hap")) else None
+    FAMILIES["features"].fill(features, words)
+
+
+_SHORT = {
+    **{f"hyperv_{name}": f"hyperv.{name}.state" for name in ("reset", "vapic", "relaxed", "spinlocks", "synic")},
+    "hyperv_spinlocks_retries": "hyperv.spinlocks.retries",
+    "kvm_hidden": "kvm.hidden.state",
+    **{name: f"{name}.state" for name in ("pmu", "smm", "vmport", "pvspinlock", "vmcoreinfo")},
+}
 
 
 def _clock(request: Request, words: Words, text: str) -> None:
     clock = part(request.domain, "clock", Clock)
-    for key in list(words):
+    short = [*_TICKS, *(f"{name}_present" for name in _TIMERS)]
+    for key in sorted(words, key=lambda key: short.index(key) if key in short else 0):
         name, underscore, what = key.rpartition("_")
         if underscore and what in ("present", "tickpolicy") and name in _TIMERS:
             timer = next((t for t in clock.timers if t.name == name), None)
@@ -213,15 +248,16 @@ def _clock(request: Request, words: Words, text: str) -> None:
                 timer = Timer(name=name)
                 clock.timers.append(timer)
             apply("clock", timer, {what: words.pop(key)})
-    apply("clock", clock, words, FAMILIES["clock"].extra)
+    FAMILIES["clock"].fill(clock, words)
 
 
-_TIMERS = ("platform", "hpet", "hypervclock", "kvmclock", "pit", "rtc", "tsc")
+_TICKS = ("pit_tickpolicy", "rtc_tickpolicy")
+_TIMERS = ("platform", "pit", "rtc", "hpet", "tsc", "kvmclock", "hypervclock")
 
 
 def _element(name: str, kind: type[Element]) -> Callable[[Request, Words, str], None]:
     def fill(request: Request, words: Words, text: str) -> None:
-        apply(name, part(request.domain, name, kind), words)
+        FAMILIES[name].fill(part(request.domain, name, kind), words)
 
     return fill
 
@@ -230,24 +266,22 @@ def _seclabel(request: Request, words: Words, text: str) -> None:
     if text == "none":
         return
     label = Seclabel()
-    apply("seclabel", label, words)
+    FAMILIES["seclabel"].fill(label, words)
     request.domain.seclabels.append(label)
 
 
 def _launch_security(request: Request, words: Words, text: str) -> None:
     security = LaunchSecurity()
-    apply("launchSecurity", security, words)
+    FAMILIES["launchSecurity"].fill(security, words)
     request.security = security
 
 
-def _sysinfo(request: Request, words: Words, text: str) -> None:
-    kind = words.pop("type", None)
-    if kind not in ("host", "emulate") or words:
-        raise UsageError("--sysinfo: only 'host' and 'emulate' are supported yet")
-    part(request.boot, "smbios", Smbios).mode = kind
-
-
-_BOOT_EXTRA = ("hd", "cdrom", "fd", "network", "uefi", "domain_type", "emulator")
+_BOOT_EXTRA = (
+    *("hd", "cdrom", "fd", "network", "uefi", "domain_type", "emulator", "bootloader", "bootloader_args"),
+    *("initargs", "refresh-machine-type", "secure-boot", "firmware.secure-boot", "firmware.enrolled-keys"),
+)
+_INIT = ("init", "initarg[0-9]*", "initenv[0-9]*", "initenv[0-9]*/@name", "initdir", "inituser", "initgroup")
+_CELL = ("id", "cpus", "memory", "distances.sibling[0-9]*.id", "distances.sibling[0-9]*.value")
 _TOPOLOGY = ("sockets", "dies", "cores", "threads")
 add(
     Family(
@@ -255,45 +289,94 @@ add(
         None,
         _memory,
         "memory",
-        ("memory", "currentMemory", "maxmemory", "maxMemory", "maxMemory.slots", "hugepages"),
+        (
+            *("memory", "currentMemory", "maxmemory", "maxMemory", "maxMemory.slots", "hugepages"),
+            *("hotplugmemorymax", "hotplugmemoryslots"),
+        ),
     ),
     Family(
         "vcpus",
         None,
         _vcpus,
         "vcpu",
-        ("vcpu", "vcpus", "maxvcpus", "vcpu.current", "vcpu.cpuset", "cpuset", "vcpu.placement", *_TOPOLOGY),
+        (
+            *("vcpu", "vcpus", "maxvcpus", "vcpu.current", "current", "vcpu.cpuset", "cpuset", "vcpu.placement"),
+            *("placement", *_TOPOLOGY),
+            *(f"vcpus.vcpu[0-9]*.{name}" for name in ("id", "enabled", "hotpluggable", "order")),
+        ),
         commas=("cpuset", "vcpu.cpuset"),
     ),
     Family(
         "metadata",
         Domain,
         _metadata,
-        only=("name", "title", "uuid", "description"),
-        extra=("os_name", "os_full_id"),
+        only=("name", "title", "uuid", "description", "genid"),
+        extra=("os_name", "os_full_id", "genid_enable"),
         commas=("name", "title", "description"),
     ),
     Family("events", Domain, _events, only=("on_poweroff", "on_reboot", "on_crash", "on_lockfailure")),
-    Family("boot", Os, _boot, extra=_BOOT_EXTRA, commas=("cmdline", "kernel_args", "extra_args")),
+    Family(
+        "boot",
+        Os,
+        _boot,
+        extra=_BOOT_EXTRA,
+        commas=("cmdline", "kernel_args", "extra_args"),
+        places=(*_INIT, "nvram/@templateFormat"),
+        at="os",
+    ),
     Family(
         "cpu",
         Cpu,
         _cpu,
         "model",
         ("force", "require", "optional", "disable", "forbid", "secure"),
+        commas=("numa.cell[0-9]*.cpus", "cell[0-9]*.cpus"),
+        places=("numa/interconnects/latency[0-9]*/@unit",),
+        aliases={f"cell[0-9]*.{key}": f"numa.cell[0-9]*.{key}" for key in _CELL},
+        at="cpu",
     ),
-    Family("features", Features, _features, extra=("acpi", "apic", "pae", "pmu", "smm", "vmport", "kvm_hidden")),
+    Family(
+        "features",
+        Features,
+        _features,
+        extra=("acpi", "apic", "pae", "hap"),
+        places=("viridian/",),
+        aliases=_SHORT,
+        at="features",
+    ),
     Family(
         "clock",
         Clock,
         _clock,
         extra=(*(f"{name}_present" for name in _TIMERS), "rtc_tickpolicy", "pit_tickpolicy"),
+        places=tuple(f"timer[0-9]*/catchup/@{name}" for name in ("threshold", "slew", "limit")),
+        at="clock",
     ),
-    Family("pm", Pm, _element("pm", Pm)),
-    Family("resource", Resource, _element("resource", Resource), "partition"),
-    Family("seclabel", Seclabel, _seclabel, "type"),
-    Family("launchSecurity", LaunchSecurity, _launch_security, "type"),
-    Family("sysinfo", None, _sysinfo, "type", ("type",)),
+    Family(
+        "pm",
+        Pm,
+        _element("pm", Pm),
+        aliases={f"suspend_to_{place}": f"suspend_to_{place}.enabled" for place in ("mem", "disk")},
+        at="pm",
+    ),
+    Family(
+        "resource",
+        Resource,
+        _element("resource", Resource),
+        "partition",
+        commas=("fibrechannel.appid",),
+        places=("fibrechannel/@appid",),
+        at="resource",
+    ),
+    Family("seclabel", Seclabel, _seclabel, "type", commas=("label", "baselabel"), at="seclabels"),
+    Family(
+        "launchSecurity",
+        LaunchSecurity,
+        _launch_security,
+        "type",
+        places=("mrConfigId", "mrOwner", "mrOwnerConfig", "quoteGenerationService/@path"),
+        aliases={"quoteGenerationSocket": "quoteGenerationService.path"},
+    ),
     Family("osinfo", None, seen_to_elsewhere, "name", ("name", "short-id", "id", "detect", "require")),
     Family(
         "install",
@@ -320,7 +403,7 @@ add(
         (
             *("profile", "admin-password-file", "user-login", "user-password-file", "product-key", "reg-login"),
             *("realname", "hostname", "locale", "keyboard", "timezone", "disk", "layout", "ssh-key", "packages"),
-            *("mirror", "proxy", "late-command"),
+            *("tasks", "mirror", "proxy", "late-command"),
         ),
         commas=("late-command",),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS, UNSERVED, Option
+from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS, Option
 
 _WIDTH = 30
 
@@ -38,7 +38,7 @@ def listed(rows: Sequence[Option]) -> list[str]:
     lines: list[str] = []
     group = ""
     for option in rows:
-        if not option.help or option.group == UNSERVED:
+        if not option.help:
             continue
         if option.group != group:
             group = option.group

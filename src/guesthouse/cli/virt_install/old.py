@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from guesthouse.cli.virt_install.options import OPTIONS, UNSERVED, Options, UsageError
+from guesthouse.cli.virt_install.options import Options, UsageError
 from guesthouse.cli.virt_install.report import Report
 
 
 def convert(options: Options, report: Report) -> None:
-    """Rewrite ``options``. Raises UsageError where old and new contradict each other, and for what is not served."""
-    for option in OPTIONS:
-        if option.group == UNSERVED:
-            values = [value for value in options.all(option.name) if value != "none"]
-            if values:
-                raise UsageError(f"--{option.name} is not supported yet")
+    """Rewrite ``options``. Raises UsageError where old and new contradict each other."""
     if "os-type" in options:
         report.warn("--os-type is deprecated and does nothing. Please stop using it.")
     if "ram" in options and "memory" not in options:
@@ -25,6 +20,8 @@ def convert(options: Options, report: Report) -> None:
     if ("noacpi" in options or "noapic" in options) and "features" not in options:
         words = [f"{name}=off" for name in ("acpi", "apic") if f"no{name}" in options]
         options.add("features", ",".join(words))
+    if "init" in options:
+        options.given["boot"] = [f"init={options.last('init')}", *options.all("boot")]
     if "sound" in options:
         options.given["sound"] = [value or "default" for value in options.all("sound")]
     for name, value in (("print-step", "print-xml"),):

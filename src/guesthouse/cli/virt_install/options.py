@@ -95,6 +95,15 @@ def _rows() -> tuple[Option, ...]:
         family("tpm", "trusted platform module", device),
         family("panic", "panic notifier", device),
         family("redirdev", "USB devices of the viewer's machine", device),
+        family("hostdev", "device of the host that the guest gets: --hostdev 001.003", device, "host-device"),
+        family("filesystem", "folder that host and guest share: --filesystem /srv,tag", device),
+        family("smartcard", "smartcard reader", device),
+        family("audio", "sound system of the host that cards play to", device),
+        family("memdev", "memory module: --memdev dimm,target.size=1024", device),
+        family("shmem", "memory that guests share: --shmem name=shared", device),
+        family("vsock", "sockets between host and guest: --vsock cid.auto=yes", device),
+        family("iommu", "IOMMU: --iommu model=intel", device),
+        family("pstore", "where a kernel that crashes leaves its last words", device),
         family("features", "platform features: --features acpi=off", guest),
         family("clock", "clock and timers", guest),
         family("cpu", "processor that the guest sees: --cpu host-model", guest),
@@ -103,13 +112,23 @@ def _rows() -> tuple[Option, ...]:
         family("resource", "cgroup partition", guest),
         family("seclabel", "security label of the guest", guest, "security"),
         family("launchSecurity", "encrypted memory: --launchSecurity sev", guest, "launchsecurity"),
-        family("sysinfo", "what the guest reads in its SMBIOS tables: host or emulate", guest),
-        Option(("iothreads",), VALUE, "number of threads for disks", guest),
+        family("sysinfo", "what the guest reads in its SMBIOS tables: --sysinfo host", guest),
+        family("iothreads", "number of threads for disks", guest),
+        family("memorybacking", "where the guest's memory comes from: --memorybacking hugepages=on", guest),
+        family("memtune", "limits of memory", guest),
+        family("blkiotune", "shares and limits of disks", guest),
+        family("cputune", "processors that the guest's may use, shares of time", guest),
+        family("numatune", "the host's nodes that memory may come from", guest),
+        family("keywrap", "wrapping of keys on S390", guest),
+        family("idmap", "users in a container", guest),
+        family("qemu-commandline", "words for QEMU itself: --qemu-commandline='-device foo'", guest),
+        family("xml", "edit the finished document by XPath: --xml ./cpu/@mode=host-passthrough", guest),
         Option(("cpuset",), VALUE),
-        Option(("qemu-commandline",), LIST),
+        Option(("check-cpu",), FLAG),
         Option(("hvm", "v"), FLAG, "a fully virtualized guest", platform),
-        Option(("paravirt", "p"), FLAG),
-        Option(("container",), FLAG),
+        Option(("paravirt", "p"), FLAG, "a paravirtualized guest (Xen)", platform),
+        Option(("container",), FLAG, "a container", platform),
+        Option(("init",), VALUE),
         Option(("virt-type",), VALUE, "hypervisor: kvm or qemu", platform),
         Option(("arch",), VALUE, "architecture of the guest", platform),
         Option(("machine",), VALUE, "machine type", platform),
@@ -148,16 +167,7 @@ def _rows() -> tuple[Option, ...]:
         Option(("sdl",), FLAG),
         Option(("nographics",), FLAG),
         Option(("test-media-detection",), VALUE),
-        # known to virt-install, not yet served here: said so, by name
-        *(Option((name,), LIST, "", UNSERVED) for name in _UNSERVED),
     )
-
-
-UNSERVED = "unserved"
-_UNSERVED = (
-    *("hostdev", "host-device", "filesystem", "smartcard", "memdev", "shmem", "vsock", "iommu", "audio", "keywrap"),
-    *("blkiotune", "memorybacking", "memtune", "cputune", "numatune", "idmap", "xml", "init"),
-)
 
 
 class UsageError(Exception):

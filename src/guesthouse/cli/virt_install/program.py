@@ -125,9 +125,9 @@ def _why_no_kvm(host: Host) -> str:
 
 
 def _show(options: Options, report: Report, plan: Plan, shown: bool) -> int:
-    from guesthouse.provision import installer
+    from guesthouse.cli.virt_install.guest import documents
 
-    first, final = installer.documents(plan.request, plan.install)
+    first, final = documents(options, plan)
     if not shown:
         report.say("Dry run completed successfully")
         return 0

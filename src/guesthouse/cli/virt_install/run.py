@@ -9,7 +9,7 @@ import sys
 import time
 
 from guesthouse.cli.virt_install import first_boot
-from guesthouse.cli.virt_install.guest import Plan
+from guesthouse.cli.virt_install.guest import Plan, documents
 from guesthouse.cli.virt_install.interrupts import Gate
 from guesthouse.cli.virt_install.options import Options, UsageError
 from guesthouse.cli.virt_install.report import Report
@@ -29,7 +29,7 @@ def install(options: Options, host: Host, report: Report, plan: Plan, planner: P
     domain = plan.request.domain
     console = _console(options, host, plan, report)
     wait = _wait_minutes(options, console, report)
-    first, final = installer.documents(plan.request, plan.install)
+    first, final = documents(options, plan)
     report.say("\nStarting install...")
     started = time.monotonic()
     if plan.password_shown:

@@ -6,10 +6,12 @@ declarations (:meth:`guesthouse.model.fields.Element.options`); a family adds ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from guesthouse.cli.virt_install.options import UsageError
+from guesthouse.cli.virt_install.places import NUMBER, key_of, numbers_in, prune, put
 from guesthouse.errors import XMLError
 from guesthouse.model.fields import SWITCH, Element, find_option
 
@@ -52,26 +54,35 @@ def split(text: str) -> list[str]:
 
 
 def words_of(
-    option: str, text: str, first: str = "", known: Iterable[str] = (), commas: Iterable[str] = ()
+    option: str, text: str, first: str | tuple[str, ...] = "", known: Iterable[str] = (), commas: Iterable[str] = ()
 ) -> list[Word]:
-    """The words of ``text``. A first word without "=" is the value of ``first``. Values of keys in ``commas`` may
-    hold commas: what follows and is no known key belongs to them."""
+    """The words of ``text``. First words without "=" are the values of ``first``, one after the other. Values of keys in
+    ``commas`` may hold commas: what follows and is no known key belongs to them."""
     found: list[Word] = []
-    keys, open_keys = set(known), set(commas)
-    for index, part in enumerate(split(text)):
+    keys, open_keys = {_plain(key) for key in known}, {_plain(key) for key in commas}
+    names = [first] if isinstance(first, str) else list(first)
+    names = [name for name in names if name]
+    for part in split(text):
         key, equals, value = part.partition("=")
-        if found and found[-1].key in open_keys and key not in keys:
+        if found and found[-1].value is not None and _plain(found[-1].key) in open_keys and _plain(key) not in keys:
             last = found[-1]
             found[-1] = Word(last.key, f"{last.value},{part}")
-        elif not part:
             continue
-        elif equals:
+        if equals:
+            names.clear()
             found.append(Word(key, value))
-        elif index == 0 and first:
-            found.append(Word(first, part))
-        else:
+        elif names:
+            name = names.pop(0)
+            if part:
+                found.append(Word(name, part))
+        elif part:
             found.append(Word(part, None))
     return found
+
+
+def _plain(key: str) -> str:
+    """``key`` without the numbers that it may hold."""
+    return re.sub(r"[0-9]", "", key.replace(NUMBER, ""))
 
 
 def as_dict(words: list[Word]) -> dict[str, str | None]:
@@ -88,22 +99,69 @@ def switch(option: str, key: str, value: str | None) -> bool:
     return SWITCH[value.lower()]
 
 
-def apply(option: str, element: Element, words: dict[str, str | None], extra: Iterable[str] = ()) -> None:
-    """Set the fields of ``element`` that ``words`` name. Raises UsageError for an unknown key (with those that come
-    near; ``extra`` are keys that the caller has taken out) and for a value that does not fit."""
-    for key, value in words.items():
+def apply(
+    option: str,
+    element: Element,
+    words: dict[str, str | None],
+    extra: Iterable[str] = (),
+    places: Iterable[str] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> None:
+    """Set what ``words`` name: fields of ``element``, and of it the ``places`` that the model does not declare (see
+    :mod:`guesthouse.cli.virt_install.places`). A value that is empty takes back what was said. Raises UsageError for an
+    unknown key (with those that come near; ``extra`` are keys that the caller has taken out) and for a value that does
+    not fit."""
+    for given, value in words.items():
+        key = spelled(given, aliases or {})
         found = find_option(type(element), key)
+        path = None
         if found is None:
-            raise unknown(option, key, [*type(element).options(), *extra])
+            path = next((each for each in places if numbers_in(key_of(each), key) is not None), None)
+            if path is None:
+                known = [*type(element).options(), *map(key_of, places), *(aliases or {}), *extra]
+                raise unknown(option, given, known)
+        kind = found[0].spec.kind if found is not None else None
         if value is None:
-            if found[0].spec.kind.words and set(found[0].spec.kind.words) & {"yes", "on"}:
+            if (kind is not None and set(kind.words) & {"yes", "on"}) or (path is not None and path.endswith("/")):
                 value = "on"
             else:
-                raise UsageError(f"--{option} {key} needs a value, as in {key}=...")
-        try:
-            element.set_option(key, value)
-        except XMLError as error:
-            raise UsageError(f"--{option}: {error.detail}") from None
+                raise UsageError(f"--{option} {given} needs a value, as in {given}=...")
+        if value == "":
+            continue
+        if found is not None:
+            if "address." in key and key.rpartition(".")[2] in _DECIMAL:
+                value = _decimal(value)
+            try:
+                element.set_option(key, value)
+            except XMLError as error:
+                raise UsageError(f"--{option}: {error.detail}") from None
+        elif path is not None and (not path.endswith("/") or switch(option, given, value)):
+            put(element, path, numbers_in(key_of(path), key) or (), None if path.endswith("/") else value)
+    prune(element)
+
+
+#: Numbers of an address that virt-install writes in decimal, however they were given.
+_DECIMAL = ("domain", "bus", "slot", "function")
+
+
+def _decimal(text: str) -> str:
+    try:
+        return str(int(text, 0))
+    except ValueError:
+        return text
+
+
+def spelled(key: str, aliases: Mapping[str, str]) -> str:
+    """``key`` as it is called today."""
+    if key in aliases:
+        return aliases[key]
+    for pattern, target in aliases.items():
+        numbers = numbers_in(pattern, key) if NUMBER in pattern else None
+        if numbers is not None:
+            for number in numbers:
+                target = target.replace(NUMBER, str(number), 1)
+            return target
+    return key
 
 
 def unknown(option: str, key: str, known: Iterable[str]) -> UsageError:
