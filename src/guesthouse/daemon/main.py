@@ -138,7 +138,7 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload, ctx, server)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, ctx, server, services)
         try:
             await services.start()
             self._listen(server, settings)
@@ -173,7 +173,8 @@ class _Daemon:
             told[1].cancel()
         told[0].cancel()
 
-    def _reload(self, ctx: Context, server: Server) -> None:
+    def _reload(self, ctx: Context, server: Server, services: Services) -> None:
+        services.restore_rules()
         try:
             settings = config.load(self._config_file)
         except GuesthouseError as error:

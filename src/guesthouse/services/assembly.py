@@ -11,6 +11,8 @@ import subprocess
 from dataclasses import replace
 
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError
+from guesthouse.network import shaping
+from guesthouse.network.firewall_watch import FirewallWatch
 from guesthouse.qemu import images
 from guesthouse.qemu.capabilities import QemuCapabilities, probe
 from guesthouse.qemu.process import User
@@ -99,6 +101,7 @@ class Services:
         self.devices.defaults = plug.defaults = defaults
         self.open_files = self._runner.open_files
         self.domain_open = DomainOpen(self._guests, self._jobs)
+        self._firewall: FirewallWatch | None = None
         self.domain_control = DomainControl(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
 
     @property
@@ -111,6 +114,8 @@ class Services:
         What fails is logged and keeps nothing else from coming up.
         """
         self.nodedevs.start()
+        if self._ctx.mode == "system":
+            self._firewall = FirewallWatch(self._restore_rules)
         await self.networks.reattach()
         self.nwfilters.ensure_standard()
         await self.nwfilter_bindings.reattach()
@@ -137,8 +142,28 @@ class Services:
         interfaces = [nic for live in lives for nic in live.dev.interfaces]
         await self.networks.cards.macvtaps.sweep({(nic.target and nic.target.dev) or "" for nic in interfaces})
 
+    def restore_rules(self) -> None:
+        """Have the packet filter's rules of networks and guests put in place again, soon."""
+        if self._firewall is not None:
+            self._firewall.trigger()
+
+    async def _restore_rules(self) -> None:
+        await self.networks.restore_rules()
+        await self.nwfilter_bindings.restore()
+        for guest in self._guests:
+            for nic in guest.live.dev.interfaces if guest.live is not None else ():
+                tap = nic.target.dev if nic.target else None
+                if nic.bandwidth is not None and tap:
+                    limits = shaping.turned(nic.bandwidth) if nic.type == "direct" else nic.bandwidth
+                    try:
+                        await asyncio.to_thread(shaping.limit, tap, limits)
+                    except GuesthouseError as error:
+                        _log.error("the limits of %s cannot be put back: %s", tap, error)
+
     async def settle(self, seconds: float) -> None:
         """Wait for jobs that are under way, at most so long."""
+        if self._firewall is not None:
+            self._firewall.close()
         await self._jobs.settle(seconds)
 
 

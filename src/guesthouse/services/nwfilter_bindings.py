@@ -96,6 +96,16 @@ class NWFilterBindings:
                 # the rules that the device has stay as they are
                 _log.error("the filter of %s cannot be put back: %s", port, error)
 
+    async def restore(self) -> None:
+        """Put the rules of all devices in place again, whatever became of them; what hinders is logged."""
+        async with self._filters.lock:
+            for port, entry in self._entries.items():
+                if entry.plan is not None:
+                    try:
+                        await in_thread(filters.install, port, entry.plan)
+                    except GuesthouseError as error:
+                        _log.error("the filter of %s cannot be put back: %s", port, error)
+
     # What guests' interfaces get
 
     async def plug(self, iface: Interface, owner: DomainRef, port: str) -> None:
