@@ -138,7 +138,7 @@ class Planner:
         if self.host.is_session:
             data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111
             path = f"{data}/libvirt/images"
-        there = self._pool_of_folder(path)
+        there = self.pool_of_folder(path)
         if there is not None:
             return there
         if self.dry:
@@ -154,7 +154,8 @@ class Planner:
             raise
         return PoolView("default", "dir", path, handle)
 
-    def _pool_of_folder(self, path: str) -> PoolView | None:
+    def pool_of_folder(self, path: str) -> PoolView | None:
+        """The pool whose volumes are the files in the folder ``path``, None where there is none; running, unless dry."""
         for handle in self.host.conn.list_all_storage_pools():
             view = self._view(handle)
             if view.path and os.path.normpath(view.path) == os.path.normpath(path):
@@ -207,7 +208,7 @@ class Planner:
         if pool is None:
             assert path is not None
             parent, name = os.path.split(path)
-            pool = self._pool_of_folder(parent)
+            pool = self.pool_of_folder(parent)
             if pool is None:
                 if parent == "/dev" or parent.startswith("/dev/"):
                     raise StorageError(
@@ -291,7 +292,7 @@ class Planner:
                 raise StorageError(f"'{path}' is a directory, not a disk")
             _set_source(disk, "dir", path)
             return True
-        if stat.S_ISBLK(mode):
+        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
             _set_source(disk, "block", path)
             self._set_format(disk, wish.format or "raw")
             return True
