@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guesthouse import client
-from guesthouse.cli.guest.progress import Bar
+from guesthouse.cli.guest.progress import Bar, Steps
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import InvalidArg, OperationFailed
 from guesthouse.provision.images import catalogue, download, store
@@ -43,6 +43,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     importing.add_argument("--name", metavar="IMAGE", help="how it is called (default: as the file)")
     importing.add_argument("--osinfo", default="", metavar="NAME", help="the system in it (virt-install --osinfo list)")
     importing.add_argument("--login", default="", metavar="USER", help="the image's own user, if cloud-init makes one")
+    building = commands.add_parser(
+        "build", help="make an image of Debian out of packages of this host's mirror (mmdebstrap)"
+    )
+    building.add_argument("name", metavar="IMAGE", help="debian-12, or another release that the mirror has")
+    building.add_argument("--as", dest="keep_as", metavar="IMAGE", help="how it is called (default: so)")
+    building.add_argument("--package", action="append", default=[], metavar="NAME", help="have it in the image, too")
+    building.add_argument("--mirror", metavar="URL", help="where packages are from (default: as apt of this host)")
+    building.add_argument("--size", type=float, default=2, metavar="GIB", help="of its file system, which grows (2)")
     for each in (pull, importing):
         each.add_argument("--arch", default=platform.machine(), help="architecture (default: this host's)")
     removing = commands.add_parser("rm", help="remove images")
@@ -51,7 +59,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     prune = commands.add_parser(
         "prune", help="remove the images that no disk lies over, and what was fetched by halves"
     )
-    for each in (listing, pull, importing, removing, prune):
+    for each in (listing, pull, importing, building, removing, prune):
         each.add_argument("-c", "--connect", metavar="URI", help="the daemon (default: as virsh)")
     for each in (listing, search):
         each.add_argument("--json", action="store_true", help="as one JSON document")
@@ -69,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
             pull(images, options.name, options.arch)
         elif options.action == "import":
             _import(images, options)
+        elif options.action == "build":
+            _build(images, options)
         elif options.action == "rm":
             for name in options.names:
                 image = images.find(name)
@@ -201,6 +211,44 @@ def _import(images: Store, options: argparse.Namespace) -> None:
         finally:
             bar.end()
     shutil.rmtree(work, ignore_errors=True)
+    print(f"{kept.name}: {_size(kept.capacity)}, {_size(kept.allocation)} on disk")
+
+
+def _build(images: Store, options: argparse.Namespace) -> None:
+    from guesthouse.provision.images import build
+
+    codename = build.version(options.name)
+    title = next(name for name, word in build.SUITES.items() if word == codename)
+    name = options.keep_as or title
+    if not _NAME.fullmatch(name):
+        raise InvalidArg(f"'{name}' cannot be the name of an image: small letters, digits, . _ + -")
+    if images.find(name, "x86_64") is not None:
+        raise OperationFailed(f"there is an image '{name}' for x86_64 already (guest image rm {name})")
+    if not shutil.which("qemu-img"):
+        raise OperationFailed("qemu-img is missing: sudo apt install qemu-utils")
+    recipe = build.Recipe(codename, tuple(options.package), options.mirror, int(options.size * (1 << 30)))
+    steps = Steps(f"building {name}")
+    with tempfile.TemporaryDirectory(prefix="build-", dir=_made(cache())) as made:
+        folder = Path(made)
+        try:
+            raw = build.build(recipe, folder, steps)
+            steps("packing it")
+            file = folder / "disk.qcow2"
+            done = subprocess.run(
+                ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, file], capture_output=True, text=True
+            )
+        finally:
+            steps.end()
+        if done.returncode:
+            raise OperationFailed(f"the image cannot be packed: {done.stderr.strip()}")
+        raw.unlink()
+        image = Image(name, "x86_64", "", login="debian", osinfo=[title.replace("-", ""), "debian11"])
+        image.source = f"built of packages of {codename}"
+        bar = Bar(f"keeping {name}")
+        try:
+            kept = images.add(image, file, bar)
+        finally:
+            bar.end()
     print(f"{kept.name}: {_size(kept.capacity)}, {_size(kept.allocation)} on disk")
 
 

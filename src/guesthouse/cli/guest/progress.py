@@ -42,6 +42,29 @@ class Bar:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+class Steps:
+    """What is being done and since when, for work whose length nobody knows. Call it with each step's name; where the
+    output is no terminal, each is a line."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._begin, self._last = what, time.monotonic(), ""
+        self._shown = sys.stderr.isatty()
+
+    def __call__(self, step: str) -> None:
+        if step == self._last:
+            return
+        self._last = step
+        spent = time.monotonic() - self._begin
+        if self._shown:
+            print(f"\r{self._what} ({spent:.0f} s): {step}\033[K", end="", file=sys.stderr, flush=True)
+        else:
+            print(f"{self._what}: {step}", flush=True)
+
+    def end(self) -> None:
+        if self._shown and self._last:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 def _size(count: float) -> str:
     value, unit = pretty_size(int(count))
     return f"{value:.3g} {unit}"

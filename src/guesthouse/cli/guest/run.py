@@ -172,7 +172,16 @@ def find_image(conn: Connect, name: str, arch: str) -> Image:
         raise InvalidArg(
             f"there is no image '{name}', here ({known}) or in the catalogue (guest image search)"
         ) from None
-    return images.pull(store, entry.name, arch)
+    try:
+        return images.pull(store, entry.name, arch)
+    except OperationFailed as error:
+        from guesthouse.provision.images.build import SUITES
+
+        if entry.name not in SUITES:
+            raise
+        raise OperationFailed(
+            f"{error.detail}\nit can be built of this host's packages instead: guest image build {entry.name}"
+        ) from None
 
 
 def check(wanted: Wanted) -> None:
@@ -301,7 +310,7 @@ def execute(options: argparse.Namespace) -> int:
             if quick.agent_answers(guest):
                 raise
             raise OperationFailed(
-                f"{error.message}\nno agent answers in '{options.name}': it needs the package qemu-guest-agent "
+                f"{error.detail}\nno agent answers in '{options.name}': it needs the package qemu-guest-agent "
                 f"(guest run --package qemu-guest-agent), or use guest ssh"
             ) from None
     sys.stdout.buffer.write(out)
