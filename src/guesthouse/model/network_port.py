@@ -96,7 +96,7 @@ def _uuid(text: str | None, missing: str) -> str:
 
 
 def settle(port: NetworkPort, network: Network) -> None:
-    """Give a port what its group and its network say, and the network's bridge; ``port`` is changed.
+    """Give a port what its group and its network say, and the network's bridge, if it has one; ``port`` is changed.
 
     Raises ConfigUnsupported and OperationUnsupported for what a bridge's port cannot have.
     """
@@ -107,7 +107,9 @@ def settle(port: NetworkPort, network: Network) -> None:
             f"<virtualport type='{virtualport.type or 'none'}'> not supported for network '{network.name}' which uses"
         )
         raise ConfigUnsupported(f"{text} IP forwarding", domain=Domain.NETWORK)
-    if virtualport is not None:
+    if virtualport is not None and not network.bridge_name:
+        port.virtualport = virtualport.copy()
+    elif virtualport is not None:
         raise ConfigUnsupported(
             f"<virtualport> on network '{network.name}' is not supported yet", domain=Domain.NETWORK
         )
@@ -122,7 +124,8 @@ def settle(port: NetworkPort, network: Network) -> None:
         port.rxfilters = RxFilters(trust_guest=trust) if trust is not None else None
     if port.port is None and network.port is not None:
         port.port = network.port.copy()
-    port.plug = PortPlug(type="network" if network.owns_bridge else "bridge", bridge=network.bridge_name)
+    if network.bridge_name:
+        port.plug = PortPlug(type="network" if network.owns_bridge else "bridge", bridge=network.bridge_name)
 
 
 def check_floor(port: NetworkPort, network: Network) -> None:

@@ -9,6 +9,7 @@ from guesthouse.model.bandwidth import Bandwidth, Inbound, Outbound
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.network_port import NetworkPort, check_floor, parse, settle
 from guesthouse.network import shaping
+from guesthouse.services import network_pools
 from guesthouse.services.network_runtime import Port, Running, in_thread
 from guesthouse.services.networks import Networks
 from guesthouse.services.refs import NetworkPortRef, NetworkRef
@@ -64,6 +65,7 @@ class NetworkPorts:
             raise InvalidArg("Port reclaim not requested but plug type is not none", domain=Domain.NETWORK)
         else:
             settle(element, running.network)
+            network_pools.assign(element, running.network, [other.element for other in running.ports.values()])
         _forget_unknown(element)
         running.ports[element.uuid or ""] = Port(element, None)
         self._networks.runtime.save(running)

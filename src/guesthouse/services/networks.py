@@ -18,6 +18,7 @@ from guesthouse.errors import (
     NoNetwork,
     OperationFailed,
     OperationInvalid,
+    OperationUnsupported,
     UnknownError,
     XMLError,
     check_flags,
@@ -29,7 +30,7 @@ from guesthouse.model.network_port import NetworkPort, PortMac, PortOwner, RxFil
 from guesthouse.model.network_rules import complete, parse
 from guesthouse.network import bridges, dnsmasq, shaping, subnets, taps
 from guesthouse.network.netlink import IPNetwork
-from guesthouse.services import host_cards
+from guesthouse.services import host_cards, network_pools
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.network_runtime import NetworkRuntime, Port, Running, in_thread
@@ -406,7 +407,11 @@ class Networks:
         if flags & _XML_INACTIVE:
             return (entry.definition or entry.current).format(inactive=True)
         shown = entry.current.copy()
-        shown.connections = len(entry.running.ports) if entry.running else None
+        if entry.running:
+            shown.connections = len(entry.running.ports)
+            used = network_pools.connections(port.element for port in entry.running.ports.values())
+            for interface in shown.forward.interfaces if shown.forward else ():
+                interface.connections = used[interface.dev or ""] or None
         return shown.format()
 
     def get_bridge_name(self, net: NetworkRef) -> str:
@@ -457,17 +462,19 @@ class Networks:
             return await self._plug_card(iface, owner)
         if iface.type not in TAPPED or iface.source is None:
             return Plug(iface)
-        if iface.virtualport is not None:
-            raise ConfigUnsupported(f"virtualport type '{iface.virtualport.type}' of a bridge is not supported yet")
-        if iface.vlan is not None:
-            raise _no_vlan(iface)
         entry, port = None, None
         bridge = iface.source.bridge
         if iface.type == "network":
             entry = self.by_name(iface.source.network or "")
             port = self._port(entry, iface, owner)
+            if port.plug is not None and port.plug.type == "direct":
+                return await self._plug_pooled(entry, port, iface, owner)
             bridge = port.plug.bridge if port.plug else None
             iface.bandwidth = port.bandwidth
+        if iface.virtualport is not None:
+            raise ConfigUnsupported(f"virtualport type '{iface.virtualport.type}' of a bridge is not supported yet")
+        if iface.vlan is not None:
+            raise _no_vlan(iface)
         mac = iface.mac.address if iface.mac else None
         if not bridge or not mac:
             raise InternalError("interface without a bridge or a MAC address")
@@ -524,6 +531,24 @@ class Networks:
             raise
         return plug
 
+    async def _plug_pooled(self, entry: Entry, port: NetworkPort, iface: Interface, owner: DomainRef) -> Plug:
+        """Make the host's end on the device that the network gave the port; the live interface is a direct one."""
+        assert iface.source is not None and port.plug is not None
+        running = entry.active()
+        iface.type, iface.vlan, iface.virtualport = "direct", port.vlan, port.virtualport
+        iface.bandwidth = port.bandwidth
+        iface.source.dev, iface.source.mode, iface.source.portid = port.plug.dev, port.plug.mode, port.uuid
+        running.ports[port.uuid or ""] = Port(port, None)  # its device is taken from now on
+        try:
+            plug = await self._plug_card(iface, owner)
+        except BaseException:
+            del running.ports[port.uuid or ""]
+            raise
+        running.ports[port.uuid or ""] = Port(port, plug.tap)
+        self.runtime.save(running)
+        plug.network = entry.name
+        return plug
+
     async def replug(self, old: Interface, new: Interface, owner: DomainRef) -> None:
         """Move a guest's plugged interface to the bridge or network that ``new`` names, with the limits that it gets
         there; completes ``new`` (a live copy). On failure it is where it was."""
@@ -536,6 +561,8 @@ class Networks:
             port = self._port(entry, new, owner)
             bridge = port.plug.bridge if port.plug else None
             new.bandwidth = port.bandwidth
+        if port is not None and port.plug is not None and port.plug.type == "direct":
+            raise OperationUnsupported("unable to change config on 'direct' network type", domain=Domain.QEMU)
         tap = old.target.dev
         await in_thread(taps.move, tap, bridge or "")
         try:
@@ -567,12 +594,8 @@ class Networks:
 
     def _port(self, entry: Entry, iface: Interface, owner: DomainRef) -> NetworkPort:
         """The port that an interface gets: its own settings, then its group's and the network's."""
-        network = entry.active().network
-        if not network.bridge_name:
-            text = (
-                f"network '{entry.name}' has no bridge: forward mode '{network.mode}' is not supported yet for guests"
-            )
-            raise ConfigUnsupported(text, domain=Domain.NETWORK)
+        running = entry.active()
+        network = running.network
         trust, options = iface.trust_guest_rx_filters, iface.port
         port = NetworkPort(
             uuid=new_uuid(),
@@ -585,7 +608,8 @@ class Networks:
             port=PortOptions(isolated=options.isolated) if options and options.isolated is not None else None,
         )
         settle(port, network)
-        if port.vlan is not None:
+        network_pools.assign(port, network, [other.element for other in running.ports.values()])
+        if port.vlan is not None and port.plug is not None and port.plug.type != "direct":
             raise _no_vlan(iface)
         return port
 
