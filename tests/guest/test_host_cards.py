@@ -112,8 +112,10 @@ def test_what_a_daemon_left_that_was_killed_is_taken_away(daemon: Guesthoused) -
     daemon.start(env={"GUESTHOUSE_CRASH_AT": "start-plugged"})
     with client.connect(daemon.uri) as conn, pytest.raises(errors.GuesthouseError):
         conn.create_xml(guest("cut", direct(_FIRST, "bridge")), 0)
-    assert "macvtap" in link(daemon, "macvtap0")
+    left = link(daemon, "macvtap0")
+    daemon.kill()
     daemon.start()
+    assert "macvtap" in left
     assert link(daemon, "macvtap0") == "" and daemon.runtime_rows("macvtap") == {}
 
 

@@ -89,10 +89,16 @@ def _graphics(display: Graphics, defined: Graphics | None, made: str) -> None:
     if display.autoport:
         display.port = -1 if display.type == "vnc" else None
         display.tls_port = None
+    if defined is not None and defined.websocket == -1:
+        display.websocket = -1
     for number, listen in enumerate(display.listens):
         if (listen.socket or "").startswith(f"{made}/"):
             listen.socket = None
         before = defined.listens[number] if defined is not None and number < len(defined.listens) else None
+        if defined is not None and before is not None and before.type == "address" and listen.type == "socket":
+            # the daemon's configuration had it listen at a socket
+            listen.type, display.socket, display.autoport = "address", defined.socket, defined.autoport
+            display.port, display.tls_port, display.websocket = defined.port, defined.tls_port, defined.websocket
         if before is not None and before.type == listen.type and before.address is None:
             listen.address = None
             display.listen = defined.listen if defined is not None else None

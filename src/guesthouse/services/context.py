@@ -70,7 +70,8 @@ class Config:
     ``listen_tls`` are an ADDRESS:PORT to serve ("": none), ``auth_*`` how who comes in there proves who it is: "sasl",
     or "none" (beside its certificate, for TLS). ``tls_*`` are files ("": libvirt's places) and the certificates' names
     that are let in (none: all). ``access`` are the rows of who may do what. ``qemu`` maps an architecture to its QEMU
-    binary. ``*_tls`` have QEMU encrypt its screens and character devices, with the certificates of ``*_cert_dir``.
+    binary. ``*_auto_unix_socket``: screens that do not say where they listen do at a socket in the guest's folder.
+    ``*_tls`` have QEMU encrypt its screens and character devices, with the certificates of ``*_cert_dir``.
     """
 
     user: str = ""
@@ -89,6 +90,8 @@ class Config:
     tls_key: str = ""
     tls_crl: str = ""
     tls_allowed: list[str] = field(default_factory=list)
+    vnc_auto_unix_socket: bool = False
+    spice_auto_unix_socket: bool = False
     vnc_tls: bool = False
     vnc_tls_x509_cert_dir: str = "/etc/pki/libvirt-vnc"
     vnc_tls_x509_verify: bool = False

@@ -127,12 +127,18 @@ def make_up(live: Domain, wiring: Wiring, numbers: Iterator[int]) -> None:
             wiring.vdpas[alias] = next(numbers)
 
 
-def character_devices(live: Domain) -> list[CharEnd]:
-    """Whatever has a character device's host end and an alias; the first console is the first serial port."""
+def character_ends(live: Domain) -> list[tuple[str, CharEnd]]:
+    """Whatever has a character device's host end, with the alias that it is known by; the first console is the first
+    serial port."""
     dev = live.dev
     virtio = [console for console in dev.consoles if console.is_virtio]
     cards = [card for card in dev.smartcards if card.mode == "passthrough"]
-    return [*dev.serials, *dev.parallels, *dev.channels, *virtio, *dev.redirdevs, *cards]
+    devices = [*dev.serials, *dev.parallels, *dev.channels, *virtio, *dev.redirdevs, *cards]
+    found: list[tuple[str, CharEnd]] = [((device.alias and device.alias.name) or "", device) for device in devices]
+    for rng in dev.rngs:
+        if rng.backend is not None and rng.backend.model == "egd":
+            found.append(((rng.alias and rng.alias.name) or "", rng.backend))
+    return found
 
 
 def labels(files: list[str], user: User) -> list[dict[str, Any]]:

@@ -34,17 +34,15 @@ from guesthouse.host.sysfs import Sysfs
 from guesthouse.model import addresses
 from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.devices.disk import BackingStore
-from guesthouse.model.devices.graphics import Graphics
 from guesthouse.model.devices.interface import TAPPED
 from guesthouse.model.domain import Domain, Resource, Seclabel
 from guesthouse.qemu import command, images, migration, process, save_image, tuning
 from guesthouse.qemu.devices import block
-from guesthouse.qemu.devices.chardev import Certificates
 from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
-from guesthouse.services import boot_files, character_files, disk_volumes, host_ends, pci_hostdevs
+from guesthouse.services import boot_files, character_files, disk_volumes, host_ends, pci_hostdevs, screens
 from guesthouse.services.companions import Companions
 from guesthouse.services.context import Context
 from guesthouse.services.control_groups import ControlGroups
@@ -61,7 +59,6 @@ from guesthouse.services.secrets import Secrets
 
 _log = logging.getLogger(__name__)
 
-_VNC_PORTS = range(5900, 65536)
 _NAME_IN_PATH = 20
 _AGENT = "org.qemu.guest_agent.0"
 # virConnectDomainEventAgentLifecycleReason
@@ -174,7 +171,7 @@ class Runner:
         log = self._ctx.paths.log / "qemu" / f"{guest.name}.log"
         log.parent.mkdir(mode=0o700, exist_ok=True)
         self._complete(live, channels)
-        self._choose_ports(live, folder)
+        screens.choose(live, folder, self._ctx.config, self._networks, self._guests)
         step("start-checked")
         row: dict[str, Any] = {
             "phase": "starting",
@@ -281,9 +278,8 @@ class Runner:
         if guest.live is not None and guest.machine is not None and guest.machine.running:
             pci_hostdevs.raise_lock(guest.live, guest.machine.pid)
         host_ends.wire(live, wiring, self._sysfs, closing)
-        wiring.certificates = self._certificates()
-        for device in host_ends.character_devices(live):
-            alias = (device.alias and device.alias.name) or ""
+        wiring.certificates = screens.certificates(self._ctx.config)
+        for alias, device in host_ends.character_ends(live):
             for file, append, kept in character_files.outputs(device):
                 fd = character_files.open_output(file, append)
                 closing.callback(os.close, fd)
@@ -361,7 +357,7 @@ class Runner:
         short = f"domain-{live.id}-{(live.name or '')[:_NAME_IN_PATH]}"
         folder = self._ctx.paths.run / "qemu" / short
         self._complete(live, self._ctx.paths.run / "channel" / "target" / short)
-        self._choose_ports(live, folder)
+        screens.choose(live, folder, self._ctx.config, self._networks, None)
         boot_files.choose_firmware(live, self._ctx.paths)
         numbers = itertools.count(3)
         wiring = command.Wiring(next(numbers))
@@ -377,9 +373,8 @@ class Runner:
         for video in live.dev.videos:
             wiring.sockets[(video.alias and video.alias.name) or ""] = next(numbers)
         host_ends.make_up(live, wiring, numbers)
-        wiring.certificates = self._certificates()
-        for device in host_ends.character_devices(live):
-            alias = (device.alias and device.alias.name) or ""
+        wiring.certificates = screens.certificates(self._ctx.config)
+        for alias, device in host_ends.character_ends(live):
             for _, _, kept in character_files.outputs(device):
                 (wiring.logs if kept else wiring.files)[alias] = next(numbers)
             if character_files.daemon_listens(device.type, device.source):
@@ -390,16 +385,6 @@ class Runner:
         built = command.build(live, wiring)
         built.argv[:] = [word.replace(monitor, by_path) if word.startswith(monitor) else word for word in built.argv]
         return built.shell()
-
-    def _certificates(self) -> Certificates:
-        """What encrypted screens and character devices show."""
-        config = self._ctx.config
-        return Certificates(
-            config.vnc_tls_x509_cert_dir if config.vnc_tls else "",
-            config.vnc_tls_x509_verify,
-            config.spice_tls_x509_cert_dir if config.spice_tls else "",
-            config.chardev_tls_x509_cert_dir,
-        )
 
     def _need_kvm(self) -> None:
         status = kvm.usable(self._ctx.paths.run)
@@ -450,40 +435,6 @@ class Runner:
                 live.seclabels.append(
                     Seclabel(type="dynamic", model="dac", relabel=True, label=label, imagelabel=label)
                 )
-
-    def _choose_ports(self, live: Domain, folder: Path) -> None:
-        for display in live.dev.graphics:
-            if display.type not in ("vnc", "spice"):
-                continue
-            listen = display.listens[0] if display.listens else None
-            if listen is not None and listen.type == "address" and listen.address is None:
-                listen.address = display.listen = self._ctx.config.vnc_listen
-            if listen is not None and listen.type == "socket" and not listen.socket:
-                listen.socket = str(folder / f"{display.type}.sock")
-            if display.autoport and (listen is None or listen.type in ("address", "network")):
-                display.port = None  # of a former run
-                mine = {other.port for other in live.dev.graphics}
-                display.port = self._free_port(display, (listen and listen.address) or "127.0.0.1", mine)
-
-    def _free_port(self, display: Graphics, address: str, mine: set[int | None]) -> int:
-        used = mine | {g.port for guest in self._guests if guest.live for g in guest.live.dev.graphics}
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        for port in _VNC_PORTS:
-            if port in used:
-                continue
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((address, port))
-                except OSError as error:
-                    if error.errno == 98:
-                        continue
-                    raise InternalError(
-                        f"cannot listen on '{address}' for {display.type}: {error.strerror}; is it an address of this"
-                        " host?"
-                    ) from None
-                return port
-        raise InternalError("no free port for graphics")
 
     def _character_socket(self, kind: str | None, source: CharSource | None, folder: Path) -> socket.socket | None:
         if not character_files.daemon_listens(kind, source):

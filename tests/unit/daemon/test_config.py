@@ -32,6 +32,8 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         "tls_cert": "/cert.pem",
         "tls_key": "/key.pem",
         "tls_crl": "/crl.pem",
+        "vnc_auto_unix_socket": True,
+        "spice_auto_unix_socket": True,
         "vnc_tls": True,
         "vnc_tls_x509_cert_dir": "/vnc",
         "vnc_tls_x509_verify": True,
