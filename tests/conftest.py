@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import leftovers
+from support import cgroups, leftovers
 
 Golden = Callable[[Path, str], None]
 
@@ -20,9 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_stays_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whatever the tests made outside their folder is gone when they end."""
-    before = leftovers.links_and_loops()
+    before, groups = leftovers.links_and_loops(), cgroups.left()
     yield
     assert leftovers.processes(tmp_path_factory.getbasetemp()) == []
+    assert leftovers.groups(groups) == set()
     # where another session runs beside this one, ./dev looks when both have ended
     if "TESTS_BESIDE" not in os.environ:
         assert leftovers.links_and_loops() - before == set()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from guesthouse.services.faults import STEPS
-from support import media_kernel, namespaces
+from support import cgroups, media_kernel, namespaces
 from support.guesthoused import BIN, Guesthoused
 from support.terminal import Terminal
 
@@ -89,6 +89,7 @@ def leftovers(daemon: Guesthoused, disk: Path) -> list[str]:
     found = [f"qemu {pid}" for pid in daemon.qemu_pids()]
     found += [f"tap {name}" for name in taps(daemon)]
     found += [f"row {row['phase']}" for row in daemon.runtime_rows().values()]
+    found += [str(group) for group in cgroups.of(daemon.root)]
     for folder in ("run/qemu", "run/channel/target"):
         path = daemon.root / folder
         found += [str(child) for child in path.iterdir()] if path.exists() else []

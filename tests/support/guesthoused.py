@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from support import namespaces
+from support import cgroups, namespaces
 
 BIN = Path(sys.executable).parent
 
@@ -107,6 +107,7 @@ class Guesthoused:
         for pid in self.qemu_pids():
             os.kill(pid, signal.SIGKILL)
         self.end_helpers()
+        cgroups.remove(cgroups.of(self.root))
         if self._own_ns:
             self.ns.close()
 

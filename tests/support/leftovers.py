@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from support import cgroups
 from support.namespaces import alive
 
 _PATIENCE = 5.0
@@ -52,3 +53,14 @@ def links_and_loops() -> set[str]:
 
 if __name__ == "__main__":
     print("\n".join(sorted(links_and_loops())))
+
+
+def groups(before: set[str]) -> set[str]:
+    """Empty control groups of guests, but for those of ``before``; those of guests that are just ending, be they
+    another session's, get some seconds."""
+    deadline = time.monotonic() + _PATIENCE
+    while found := cgroups.left() - before:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return found

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from support import namespaces
+from support import cgroups, namespaces
 
 _CONF = """\
 listen_tls = 0
@@ -106,5 +106,7 @@ class Libvirtd:
     def close(self) -> None:
         for pid in reversed(self.pids):
             namespaces.end(pid)
+        groups = cgroups.of_processes(namespaces.pids_in(self.root / "run/qemu", "*.pid"))
         namespaces.end_pidfiles((self.root / "run/qemu", "*.pid"), (self.root / "run/network", "*.pid"))
+        cgroups.remove(groups)
         self.ns.close()

@@ -6,6 +6,7 @@ the namespaces open; commands enter with nsenter. All ends with :meth:`Namespace
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -137,10 +138,18 @@ def end(pid: int, sig: int = signal.SIGTERM, timeout: float = 10) -> None:
 def end_pidfiles(*patterns: tuple[Path, str]) -> None:
     """End the processes whose pid files match, as (folder, glob) pairs."""
     for folder, glob in patterns:
-        for file in folder.glob(glob):
-            text = file.read_text().split()
-            if text and alive(int(text[0])):
-                end(int(text[0]))
+        for pid in pids_in(folder, glob):
+            if alive(pid):
+                end(pid)
+
+
+def pids_in(folder: Path, glob: str) -> list[int]:
+    """What pid files hold; one that its process is just removing is passed by."""
+    found = []
+    for file in folder.glob(glob):
+        with contextlib.suppress(FileNotFoundError):
+            found += [int(word) for word in file.read_text().split()[:1]]
+    return found
 
 
 def remove_tree(path: Path) -> None:

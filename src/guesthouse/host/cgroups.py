@@ -65,8 +65,9 @@ class Hierarchies:
         return cls({})
 
     @classmethod
-    def find(cls, root: str = "") -> Hierarchies:
-        """Those of the host whose files are below ``root``."""
+    def find(cls, root: str = "", *, anybody: bool = False) -> Hierarchies:
+        """Those of the host whose files are below ``root`` that this process may use; or with ``anybody`` that root
+        may."""
         unified: Hierarchy | None = None
         mounted: dict[str, Hierarchy] = {}
         for line in _text(f"{root}/proc/self/mounts").splitlines():
@@ -76,9 +77,9 @@ class Hierarchies:
             folder = Path(root + words[1])
             if words[2] == "cgroup2":
                 ours = _ours(root, folder)
-                if ours is not None and os.access(ours, os.W_OK):
+                if ours is not None and (anybody or os.access(ours, os.W_OK)):
                     unified = Hierarchy(2, ours)
-            elif os.access(folder, os.W_OK):
+            elif anybody or os.access(folder, os.W_OK):
                 names = [name for name in words[3].split(",") if name in _CONTROLLERS]
                 mounted |= dict.fromkeys(names, Hierarchy(1, folder))
         controllers = {}
@@ -175,7 +176,8 @@ class Group:
             raise SystemFailure.from_os(error, text, domain=ErrorDomain.CGROUP) from None
         if tree is self._hierarchies.controllers.get("cpuset") and tree.version == 1:
             for file in ("cpuset.cpus", "cpuset.mems"):  # a group of version 1 begins with none
-                _write(folder / file, _text(folder.parent / file))
+                if not _text(folder / file):
+                    _write(folder / file, _text(folder.parent / file))
 
     def _hand_down(self, parent: Path, names: list[str]) -> None:
         """What ``parent`` has of these, the groups in it have, too. It stays without where the kernel will not: a
@@ -414,7 +416,7 @@ def _text(path: str | Path) -> str:
 
 
 def _put(path: Path, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
     finally:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guesthouse.host import kvm
+from guesthouse.host.cgroups import Hierarchies
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -27,6 +28,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 OLDEST_QEMU = (6, 2)
 IMAGES = Path("/var/lib/guesthouse/images")
 SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/guesthouse/libvirt-sock"))
+_LIMITS = {"cpu": "processor time", "memory": "memory", "blkio": "disk rates", "cpuset": "NUMA nodes"}
 _GIB = 1 << 30
 _PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/libexec")
 _TCP_LISTEN, _UDP_OPEN = "0A", "07"
@@ -440,31 +442,22 @@ def check_osinfo(host: Host) -> Iterator[Finding]:
 
 
 def check_cgroups(host: Host) -> Iterator[Finding]:
-    controllers = host.read("/sys/fs/cgroup/cgroup.controllers").split()
-    missing = [name for name in ("cpu", "memory", "io") if name not in controllers]
-    if controllers and not missing:
-        yield Finding("cgroups", OK, "version 2, with cpu, memory and io")
-    elif controllers:
+    """Guests run without groups; what is asked of those is refused when a guest starts."""
+    found = Hierarchies.find(str(host.root).rstrip("/"), anybody=True)
+    lost = [what for name, what in _LIMITS.items() if name not in found.controllers]
+    versions = " and ".join(f"version {number}" for number in sorted({tree.version for tree in found.groups}))
+    if not lost:
         yield Finding(
-            "cgroups",
-            WARN,
-            f"version 2 without {', '.join(missing)}: those limits of guests do not work",
-            "boot without cgroup_disable; in a container, hand the controllers down to it",
+            "cgroups", OK, f"{versions}: guests are held to processor time, memory, disk rates and NUMA nodes"
         )
-    elif host.exists("/sys/fs/cgroup/memory"):
-        yield Finding(
-            "cgroups",
-            WARN,
-            "version 1: limits of guests do not work",
-            "boot the kernel with systemd.unified_cgroup_hierarchy=1",
-        )
-    else:
-        yield Finding(
-            "cgroups",
-            WARN,
-            "not mounted: limits of guests do not work",
-            "sudo mount -t cgroup2 none /sys/fs/cgroup",
-        )
+        return
+    text = f"{versions or 'none that the daemon may use'}: guests cannot be held to {', '.join(lost)}"
+    remedy = "boot without cgroup_disable; in a container, hand the controllers down to it"
+    if not found.groups and host.exists("/run/systemd/system"):
+        remedy = "sudo systemctl enable --now guesthouse-machines.service"
+    elif not found.groups:
+        remedy = "sudo mount -t cgroup2 none /sys/fs/cgroup"
+    yield Finding("cgroups", WARN, text, remedy)
 
 
 CHECKS: tuple[Callable[[Host], Iterator[Finding]], ...] = (

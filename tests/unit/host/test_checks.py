@@ -367,23 +367,25 @@ def test_osinfo(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("controllers", "mark", "word"),
+    ("mounted", "mark", "word", "remedy"),
     [
-        ("cpuset cpu io memory pids\n", OK, "version 2"),
-        ("cpu pids\n", WARN, "without memory, io"),
-        ("", WARN, "not mounted"),
+        ("cpuset cpu io memory pids", OK, "version 2", ""),
+        ("cpu pids", WARN, "cannot be held to memory, disk rates, NUMA nodes", "cgroup_disable"),
+        ("", WARN, "none that the daemon may use", "mount -t cgroup2"),
+        ("v1", OK, "version 1", ""),
+        ("systemd", WARN, "none that the daemon may use", "guesthouse-machines.service"),
     ],
 )
-def test_cgroups(host: Host, controllers: str, mark: str, word: str) -> None:
-    put(host, "/sys/fs/cgroup/cgroup.controllers", controllers)
+def test_cgroups(host: Host, mounted: str, mark: str, word: str, remedy: str) -> None:
+    if mounted == "v1":
+        put(host, "/proc/self/mounts", "cgroup /cg cgroup rw,cpu,cpuset,memory,blkio 0 0\n")
+    elif mounted:
+        put(host, "/proc/self/mounts", "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n")
+        put(host, "/sys/fs/cgroup/cgroup.controllers", mounted)
+    if mounted == "systemd":
+        host.at("/run/systemd/system").mkdir(parents=True)
     found = only(checks.check_cgroups, host)
-    assert found.mark == mark and word in found.text
-
-
-def test_old_cgroups(host: Host) -> None:
-    host.at("/sys/fs/cgroup/memory").mkdir(parents=True)
-    found = only(checks.check_cgroups, host)
-    assert found.mark == WARN and "version 1" in found.text
+    assert found.mark == mark and word in found.text and remedy in (found.remedy or "")
 
 
 # -- all together

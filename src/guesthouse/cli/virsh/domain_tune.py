@@ -28,10 +28,13 @@ def _show(shell: Shell, name: str, text: str) -> None:
     shell.out(f"{name:<15}: {text}\n")
 
 
-def _all(guest: Any, method: str, flags: int) -> Any:
+def _all(shell: Shell, guest: Any, method: str, kind: str, flags: int) -> Any:
     """The parameters of a kind, asked for as the protocol wants it: how many first, then all of them."""
-    count = guest.call(method, nparams=0, flags=flags).nparams
-    return guest.call(method, nparams=count, flags=flags).params if count else ()
+    # numatune's are called as memtune's
+    with shell.explain(f"Unable to get number of {'memory' if kind == 'numa' else kind} parameters"):
+        count = guest.call(method, nparams=0, flags=flags).nparams
+    with shell.explain(f"Unable to get {kind} parameters"):
+        return guest.call(method, nparams=count, flags=flags).params if count else ()
 
 
 @command(
@@ -68,20 +71,28 @@ def cpu_stats(shell: Shell, given: Given) -> None:
         raise Failed("Invalid value for start CPU")
     if count is not None and count < 0:
         raise Failed("Invalid value for number of CPUs to show")
+    by_cpu = start is not None or count is not None
     with shell.explain(f"Failed to retrieve CPU statistics for domain '{guest.name}'"):
-        if not given.has("total"):
+        most = guest.call("get_cpu_stats", nparams=0, start_cpu=0, ncpus=0, flags=0).nparams if by_cpu else 0
+    if start is not None and start >= most:
+        raise Failed(f"Start CPU {start} is out of range (min: 0, max: {most - 1})")
+    with shell.explain(f"Failed to retrieve CPU statistics for domain '{guest.name}'"):
+        if by_cpu or not given.has("total"):
             _cpu_by_cpu(shell, guest, start or 0, count)
-        if start is None and count is None:
+        if given.has("total") or not by_cpu:
             _cpu_total(shell, guest)
 
 
 def _cpu_by_cpu(shell: Shell, guest: Any, start: int, count: int | None) -> None:
     most = guest.call("get_cpu_stats", nparams=0, start_cpu=0, ncpus=0, flags=0).nparams
-    last = most if count is None else min(most, start + count)
+    if count is not None and count > most:
+        shell.out(f"Only {most} CPUs available to show\n")
+    last = most if count is None or count > most else start + count
     per_cpu = guest.call("get_cpu_stats", nparams=0, start_cpu=0, ncpus=1, flags=0).nparams
     for cpu in range(start, last):
         params = guest.call("get_cpu_stats", nparams=per_cpu, start_cpu=cpu, ncpus=1, flags=0).params
-        shell.out(f"CPU{cpu}:\n")
+        if params:
+            shell.out(f"CPU{cpu}:\n")
         for param in params:
             shell.out(f"\t{param.field:<12} {param.value // _NANO:9}.{param.value % _NANO:09} seconds\n")
 
@@ -111,8 +122,10 @@ def scheduler(shell: Shell, given: Given) -> None:
     guest, _ = domain(shell, given)
     kind = guest.call("get_scheduler_type")
     _show(shell, "Scheduler", "posix" if kind.type == "posix" else kind.type)
+    # one cannot ask of both; when they are set, both say the same
+    asked = 0 if given.has("live") and given.has("config") else flags
     known = (
-        guest.call("get_scheduler_parameters_flags", nparams=kind.nparams, flags=flags).params if kind.nparams else ()
+        guest.call("get_scheduler_parameters_flags", nparams=kind.nparams, flags=asked).params if kind.nparams else ()
     )
     kinds = {param.field: param.kind for param in known}
     changes: dict[str, tuple[str, int]] = {}
@@ -128,7 +141,9 @@ def scheduler(shell: Shell, given: Given) -> None:
         changes[name] = (kinds[name], figure)
     if changes:
         guest.call("set_scheduler_parameters_flags", params=changes, flags=flags)
-        known = guest.call("get_scheduler_parameters_flags", nparams=kind.nparams, flags=flags).params
+        known = guest.call("get_scheduler_parameters_flags", nparams=kind.nparams, flags=asked).params
+    elif asked != flags:
+        raise Failed("cannot query both live and config at once")
     for param in known:
         _show(shell, param.field, param_text(param))
 
@@ -154,8 +169,7 @@ def memory_limits(shell: Shell, given: Given) -> None:
         with shell.explain("Unable to change memory parameters"):
             guest.call("set_memory_parameters", params=changes, flags=flags)
         return
-    with shell.explain("Unable to get memory parameters"):
-        params = _all(guest, "get_memory_parameters", flags)
+    params = _all(shell, guest, "get_memory_parameters", "memory", flags)
     for param in params:
         unlimited = param.kind == "ullong" and param.value == _UNLIMITED
         _show(shell, param.field, "unlimited" if unlimited else param_text(param))
@@ -188,8 +202,7 @@ def block_limits(shell: Shell, given: Given) -> None:
         with shell.explain("Unable to change blkio parameters"):
             guest.call("set_blkio_parameters", params=changes, flags=flags)
         return
-    with shell.explain("Unable to get blkio parameters"):
-        params = _all(guest, "get_blkio_parameters", flags | 4)
+    params = _all(shell, guest, "get_blkio_parameters", "blkio", flags | 4)
     for param in params:
         _show(shell, param.field, param_text(param))
 
@@ -219,8 +232,7 @@ def numa(shell: Shell, given: Given) -> None:
         with shell.explain("Unable to change numa parameters"):
             guest.call("set_numa_parameters", params=changes, flags=flags)
         return
-    with shell.explain("Unable to get numa parameters"):
-        params = _all(guest, "get_numa_parameters", flags | 4)
+    params = _all(shell, guest, "get_numa_parameters", "numa", flags | 4)
     for param in params:
         text = param_text(param)
         if param.field == "numa_mode" and 0 <= param.value < len(_NUMA):
