@@ -70,9 +70,9 @@ class Services:
         self.nwfilters = NWFilters(ctx)
         self.nwfilter_bindings = NWFilterBindings(ctx, self.nwfilters)
         self.networks.filters = self.nwfilter_bindings
-        self.pools = Pools(ctx)
-        self.volumes = Volumes(ctx, self.pools)
         self.secrets = Secrets(ctx)
+        self.pools = Pools(ctx, self.secrets)
+        self.volumes = Volumes(ctx, self.pools)
         self.nodedevs = NodeDevices(ctx)
         self.interfaces = Interfaces()
         self._runner = Runner(ctx, self._guests, self._jobs, self.networks, self.pools, user, self.secrets)

@@ -6,7 +6,7 @@ a daemon that comes later.
 
 from __future__ import annotations
 
-from guesthouse.errors import ConfigUnsupported
+from guesthouse.errors import ConfigUnsupported, XMLError
 from guesthouse.model.devices.disk import DiskDriver, DiskSource
 from guesthouse.model.devices.disk_source import Auth, SourceHost, SourceSecret
 from guesthouse.model.domain import Domain
@@ -16,10 +16,13 @@ from guesthouse.services.pools import Pools
 #: Of each disk with a volume, by its target: the type of the source, and the source as XML.
 Places = dict[str, list[str]]
 
+# whose volumes libvirt gives to no guest by the pool's name
+_NO_DISKS = ("mpath", "rbd")
+
 
 def find(live: Domain, pools: Pools) -> Places:
     """Tell each disk of type "volume" where its volume is. Raises NoStoragePool, NoStorageVol; ConfigUnsupported where
-    the pool is not active, or the volume is no disk."""
+    the pool is not active, or the volume is no disk; XMLError for a mode that the pool does not have."""
     places: Places = {}
     for disk in reversed(live.dev.disks):  # as libvirt looks, so that the same one is told of first
         source = disk.source
@@ -28,10 +31,12 @@ def find(live: Domain, pools: Pools) -> Places:
         volume = pools.resolve(source.pool, source.volume)
         pool = pools.by_name(source.pool).pool
         if source.mode is not None and pool.type not in ("iscsi", "iscsi-direct"):
-            raise ConfigUnsupported("disk source mode is only valid when storage pool is of iscsi type")
+            raise XMLError("disk source mode is only valid when storage pool is of iscsi type")
+        if pool.type in _NO_DISKS:
+            raise ConfigUnsupported(f"using '{pool.type}' pools for backing 'volume' disks isn't yet supported")
         if pool.type == "iscsi-direct" and source.mode == "host":
             raise ConfigUnsupported("only direct iscsi volumes can be used by this pool")
-        if source.mode == "direct":
+        if source.mode == "direct" or pool.type == "iscsi-direct":
             kind, place = "network", _direct(pool, volume)
         elif volume.type == "file":
             kind, place = "file", DiskSource(file=volume.path)

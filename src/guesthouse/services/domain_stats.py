@@ -178,6 +178,10 @@ class DomainStats:
         disk = disk_of(guest.current, path)
         if disk is None:
             raise InvalidArg(f"invalid path {path} not assigned to domain")
+        if disk.path is None and disk.layers and guest.machine is not None:  # QEMU reaches it by itself
+            found = (await figures.disks(guest.machine))[alias_of(disk)]
+            physical = found.physical or found.capacity or 0
+            return BlockInfo(physical, found.capacity or 0, physical)
         if disk.path is None:
             raise InvalidArg(f"disk '{path}' does not currently have a source assigned")
         if guest.machine is None:

@@ -21,12 +21,14 @@ from guesthouse.errors import (
     XMLDetail,
 )
 from guesthouse.model.pool_capabilities import pool_capabilities
-from guesthouse.model.storage import Pool, PoolTarget, Volume
+from guesthouse.model.secret import USAGES
+from guesthouse.model.storage import Auth, Pool, PoolTarget, Volume
 from guesthouse.model.storage_rules import clean_path, parse_pool
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.refs import PoolRef, VolumeRef
-from guesthouse.storage.backend import BUILD_NO_OVERWRITE, BUILD_OVERWRITE, Backend, check_exclusive, check_flags
+from guesthouse.services.secrets import Secrets
+from guesthouse.storage.backend import BUILD_NO_OVERWRITE, BUILD_OVERWRITE, Backend, Key, check_exclusive, check_flags
 from guesthouse.storage.backends import backend, supported_types
 
 _log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class PoolEntry:
     """
 
     pool: Pool
+    key: Key
     next: Pool | None = None
     persistent: bool = False
     autostart: bool = False
@@ -106,7 +109,7 @@ class PoolEntry:
     @property
     def backend(self) -> Backend:
         """What serves pools of this type. Raises InternalError where nothing does."""
-        return backend(self.pool.type)
+        return backend(self.pool.type, self.key)
 
     def turn(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Held while a volume is made or removed: where one changes the others, one at a time."""
@@ -131,13 +134,19 @@ class Pools:
     Methods are handlers: their keyword arguments are the fields of the procedure's argument struct.
     """
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, secrets: Secrets) -> None:
         self._ctx = ctx
+        self._secrets = secrets
         self._images = ctx.paths.state / "images"
         self._entries: dict[str, PoolEntry] = {}
         for row in ctx.store.all(_KIND):
-            entry = PoolEntry(parse_pool(row.xml), persistent=True, autostart=row.autostart)
+            entry = PoolEntry(parse_pool(row.xml), key=self._key, persistent=True, autostart=row.autostart)
             self._entries[row.uuid] = entry
+
+    def _key(self, auth: Auth) -> bytes:
+        secret, usage = auth.secret, USAGES.index("ceph" if auth.type == "ceph" else "iscsi")
+        uuid, usage_id = (secret.uuid, secret.usage) if secret is not None else (None, None)
+        return self._secrets.value_for(usage, uuid=uuid or "", usage_id=usage_id or "")
 
     # What the daemon calls
 
@@ -149,7 +158,7 @@ class Pools:
             try:
                 pool = parse_pool(str(doc["xml"]))
                 if entry is None:
-                    entry = self._entries[uuid] = PoolEntry(pool)
+                    entry = self._entries[uuid] = PoolEntry(pool, key=self._key)
                 elif entry.pool != pool:
                     entry.pool, entry.next = pool, entry.pool
                 if not await entry.backend.started(entry.pool):
@@ -314,7 +323,7 @@ class Pools:
         autostart = entry.autostart if entry else False
         self._ctx.store.put(_KIND, pool.uuid or "", pool.name or "", pool.to_xml(), autostart)
         if entry is None:
-            entry = self._entries[pool.uuid or ""] = PoolEntry(pool)
+            entry = self._entries[pool.uuid or ""] = PoolEntry(pool, key=self._key)
         elif entry.active or entry.starting:
             entry.next = pool
         else:
@@ -374,7 +383,7 @@ class Pools:
         backend(pool.type)
         entry = self._match(pool, must_be_inactive=True)
         if entry is None:
-            entry = self._entries[pool.uuid or ""] = PoolEntry(pool)
+            entry = self._entries[pool.uuid or ""] = PoolEntry(pool, key=self._key)
         else:
             entry.pool, entry.next = pool, entry.pool
         await self._start(entry, build)
@@ -536,7 +545,7 @@ class Pools:
     async def find_sources(self, type: str, srcSpec: str | None, flags: int) -> str:
         """What pools of a type could be made of on this host, or on the one that ``srcSpec`` names."""
         check_flags(flags, 0, "storageConnectFindPoolSources")
-        return await backend(type).find_sources(srcSpec)
+        return await backend(type, self._key).find_sources(srcSpec)
 
     def capabilities(self, flags: int) -> str:
         """The types of pools that are served and whose programs are installed."""
@@ -570,7 +579,19 @@ def _same_source(one: Pool, other: Pool) -> bool:
         return False
     if one.type == "netfs":
         return _remote(one) == _remote(other)
-    return one.type == "dir" and one.path == other.path
+    if one.type == "iscsi":
+        return bool(devices[0] & devices[1]) and _portal(one) == _portal(other)
+    if one.type == "scsi":
+        return one.source is not None and other.source is not None and one.source.adapter == other.source.adapter
+    return one.type == "mpath" or (one.type == "dir" and one.path == other.path)
+
+
+def _portal(pool: Pool) -> tuple[object, ...]:
+    """Where an iSCSI target is, and who is known by what name there."""
+    source = pool.source
+    if source is None or not source.hosts:
+        return (None, None, None)
+    return source.hosts[0].name, source.hosts[0].port or 3260, source.initiator
 
 
 def _remote(pool: Pool) -> tuple[str | None, str | None]:

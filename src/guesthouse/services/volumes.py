@@ -13,6 +13,7 @@ from guesthouse.errors import (
     InternalError,
     InvalidArg,
     NoStorageVol,
+    NoSupport,
     OperationFailed,
     StorageVolExist,
 )
@@ -195,7 +196,7 @@ class Volumes:
         if take and capacity - allocation > (pool.pool.available or 0):
             raise OperationFailed("Not enough space left in storage pool", domain=Domain.STORAGE)
         with _job(pool), _used(entry):
-            await pool.backend.resize(volume, capacity, take=take)
+            await pool.backend.resize(pool.pool, volume, capacity, take=take)
         volume.capacity = capacity
         if take:
             volume.allocation = capacity
@@ -211,7 +212,7 @@ class Volumes:
             raise InvalidArg(f"wiping algorithm {algorithm} not supported", domain=Domain.STORAGE)
         pool, entry = self._find_idle(vol)
         with _job(pool), _used(entry):
-            await pool.backend.wipe(entry.volume, algorithm)
+            await pool.backend.wipe(pool.pool, entry.volume, algorithm)
 
     # Contents
 
@@ -219,6 +220,8 @@ class Volumes:
         """A stream that writes into the volume from ``offset`` on, at most ``length`` bytes (0 for any number)."""
         check_flags(flags, _SPARSE, "storageVolUpload")
         pool, entry = self._find_idle(vol)
+        if not pool.backend.streams:
+            raise NoSupport("storage pool doesn't support volume upload", domain=Domain.STORAGE)
         stream = await in_thread(lambda check: Upload(entry.volume.path, offset, length))
         entry.in_use += 1
 
@@ -241,7 +244,9 @@ class Volumes:
     async def download(self, vol: VolumeRef, offset: int, length: int, flags: int) -> Stream:
         """A stream of the volume's bytes from ``offset`` on, ``length`` of them (0 for all)."""
         check_flags(flags, _SPARSE, "storageVolDownload")
-        _, entry = self._find_idle(vol, in_use=True)
+        pool, entry = self._find_idle(vol, in_use=True)
+        if not pool.backend.streams:
+            raise NoSupport("storage pool doesn't support volume download", domain=Domain.STORAGE)
         path, sparse = entry.volume.path, bool(flags & _SPARSE)
         return await in_thread(lambda check: Download(path, offset, length, sparse=sparse))
 
@@ -251,7 +256,7 @@ class Volumes:
     async def _refresh(pool: PoolEntry, entry: VolumeEntry) -> None:
         """Bring the volume up to date. Raises NoStorageVol where it is gone."""
         fresh = entry.volume.copy()
-        await pool.backend.update(fresh)
+        await pool.backend.update(pool.pool, fresh)
         entry.volume.__dict__.update(fresh.__dict__)
 
     async def get_info(self, vol: VolumeRef) -> VolumeInfo:

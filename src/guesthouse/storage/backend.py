@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from guesthouse import errors
-from guesthouse.errors import Domain, InvalidArg
-from guesthouse.model.storage import Pool, Volume
+from guesthouse.errors import Domain, InvalidArg, NoSecret
+from guesthouse.model.storage import Auth, Pool, Volume
 
 BUILD_NO_OVERWRITE, BUILD_OVERWRITE = 4, 8
+
+#: The value of the secret that a pool's ``<auth>`` names. Raises what the secrets' service does.
+Key = Callable[[Auth], bytes]
 
 
 class Backend(Protocol):
@@ -22,6 +26,8 @@ class Backend(Protocol):
     package: str
     #: Whether making or removing one volume changes others or the pool: all is read anew after it.
     entangled: bool
+    #: Whether a volume's path can be opened here: its contents can be written and read by clients.
+    streams: bool
 
     async def build(self, pool: Pool, flags: int) -> None:
         """Make what holds the pool: its folder, file system, volume group, partition table."""
@@ -54,17 +60,22 @@ class Backend(Protocol):
     async def copy(self, pool: Pool, volume: Volume, source: Volume, *, preallocate: bool, reflink: bool) -> None:
         """Make a placed volume with the contents of ``source``. Nothing is left of one that fails."""
 
-    async def update(self, volume: Volume) -> None:
+    async def update(self, pool: Pool, volume: Volume) -> None:
         """Bring sizes, permissions and times of a volume up to date. Raises NoStorageVol where it is gone."""
 
     async def remove(self, pool: Pool, volume: Volume) -> None:
         """Remove a volume; one that is gone already is no error."""
 
-    async def resize(self, volume: Volume, capacity: int, *, take: bool) -> None:
+    async def resize(self, pool: Pool, volume: Volume, capacity: int, *, take: bool) -> None:
         """Make a volume ``capacity`` bytes long; with ``take`` its space is the volume's at once. Raises NoSupport."""
 
-    async def wipe(self, volume: Volume, algorithm: int) -> None:
+    async def wipe(self, pool: Pool, volume: Volume, algorithm: int) -> None:
         """Overwrite a volume from end to end."""
+
+
+def no_key(auth: Auth) -> bytes:
+    """The :data:`Key` of who has no secrets."""
+    raise NoSecret(f"no secret for '{auth.username}'")
 
 
 def check_flags(flags: int, supported: int, function: str) -> None:

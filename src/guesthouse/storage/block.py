@@ -19,6 +19,7 @@ class BlockPool(ABC):
     """The half of :class:`guesthouse.storage.backend.Backend` that does not depend on who divides the storage."""
 
     entangled = True
+    streams = True
 
     @abstractmethod
     async def create(self, pool: Pool, volume: Volume, *, preallocate: bool) -> None: ...
@@ -35,14 +36,14 @@ class BlockPool(ABC):
             await self.remove(pool, volume)
             raise
 
-    async def update(self, volume: Volume) -> None:
+    async def update(self, pool: Pool, volume: Volume) -> None:
         await in_thread(lambda check: measure(volume))
 
-    async def resize(self, volume: Volume, capacity: int, *, take: bool) -> None:
+    async def resize(self, pool: Pool, volume: Volume, capacity: int, *, take: bool) -> None:
         text = "storage pool does not support changing of volume capacity"
         raise NoSupport(text, domain=Domain.STORAGE)
 
-    async def wipe(self, volume: Volume, algorithm: int) -> None:
+    async def wipe(self, pool: Pool, volume: Volume, algorithm: int) -> None:
         await images.wipe(volume, algorithm)
 
 

@@ -135,7 +135,7 @@ class Disk(BlockPool):
         for part in table.partitions:
             volume = await in_thread(lambda check, part=part: _volume(pool, part))  # type: ignore[misc]
             try:
-                await self.update(volume)
+                await self.update(pool, volume)
             except GuesthouseError as error:
                 _log.warning("%s of the disk %s is left out: %s", volume.name, _device(pool), error)
                 continue
@@ -151,10 +151,10 @@ class Disk(BlockPool):
         pool.capacity = max(ends, default=0)
         return volumes
 
-    async def update(self, volume: Volume) -> None:
+    async def update(self, pool: Pool, volume: Volume) -> None:
         # Linux shows a page or less of an extended partition
         capacity, allocation = volume.capacity, volume.allocation
-        await super().update(volume)
+        await super().update(pool, volume)
         if capacity is not None and (volume.physical or 0) <= 2 * _SECTOR < capacity:
             volume.capacity, volume.allocation = capacity, allocation
 
@@ -192,11 +192,11 @@ class Disk(BlockPool):
             raise InternalError(text, domain=Domain.STORAGE)
         await run("parted", _device(pool), "rm", "--script", number)
 
-    async def wipe(self, volume: Volume, algorithm: int) -> None:
+    async def wipe(self, pool: Pool, volume: Volume, algorithm: int) -> None:
         if (volume.physical or 0) <= 2 * _SECTOR < (volume.capacity or 0):
             text = f"cannot wipe extended partition '{volume.path}'"
             raise NoSupport(text, domain=Domain.STORAGE)
-        await super().wipe(volume, algorithm)
+        await super().wipe(pool, volume, algorithm)
 
 
 def _source(pool: Pool) -> SourceDevice:
@@ -232,13 +232,13 @@ def _name(pool: Pool, number: int) -> str:
 def _volume(pool: Pool, part: Partition) -> Volume:
     name = _name(pool, part.number)
     node = str(Path(_device(pool)).with_name(name))
-    path = _stable(pool.path, node)
+    path = stable_path(pool.path, node)
     extent = ExtentDevice(path=_device(pool), extents=[Extent(start=part.start, end=part.end)])
     target = VolumeTarget(path=path, format=VolumeFormat(type="none"))
     return Volume(type="block", name=name, key=path, source=VolumeSource(devices=[extent]), target=target)
 
 
-def _stable(folder: str, node: str) -> str:
+def stable_path(folder: str, node: str) -> str:
     """The link in the pool's folder that leads to ``node``; the node itself where there is none."""
     if not folder.startswith("/dev/"):
         return node

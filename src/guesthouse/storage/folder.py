@@ -18,6 +18,7 @@ class Folder:
     programs: tuple[str, ...] = ()
     package = ""
     entangled = False
+    streams = True
 
     async def build(self, pool: Pool, flags: int) -> None:
         """Make the folder; it has nothing that could be formatted."""
@@ -68,16 +69,16 @@ class Folder:
     async def copy(self, pool: Pool, volume: Volume, source: Volume, *, preallocate: bool, reflink: bool) -> None:
         await images.create(volume, source=source, preallocate=preallocate, reflink=reflink)
 
-    async def update(self, volume: Volume) -> None:
+    async def update(self, pool: Pool, volume: Volume) -> None:
         await in_thread(lambda check: directory.refresh(volume))
 
     async def remove(self, pool: Pool, volume: Volume) -> None:
         await in_thread(lambda check: images.delete(volume))
 
-    async def resize(self, volume: Volume, capacity: int, *, take: bool) -> None:
+    async def resize(self, pool: Pool, volume: Volume, capacity: int, *, take: bool) -> None:
         await images.resize(volume, capacity, take=take)
 
-    async def wipe(self, volume: Volume, algorithm: int) -> None:
+    async def wipe(self, pool: Pool, volume: Volume, algorithm: int) -> None:
         """What its format was is forgotten."""
         await images.wipe(volume, algorithm)
 

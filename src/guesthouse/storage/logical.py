@@ -96,7 +96,7 @@ class Logical(BlockPool):
         for name, volume in volumes_of(rows, pool.path).items():
             allocation = volume.allocation
             try:
-                await self.update(volume)
+                await self.update(pool, volume)
             except GuesthouseError as error:
                 _log.warning("%s in the volume group %s is left out: %s", name, _group(pool), error)
                 continue
