@@ -134,6 +134,7 @@ def wiring(domain: Domain) -> Wiring:
         if device.type == "unix" and (source is None or not source.path or source.mode == "bind"):
             wired.sockets[alias] = 1729
     folder = f"/var/lib/libvirt/qemu/domain--1-{domain.name}"
+    wired.disks.reservations = f"{folder}/{block.RESERVATIONS}.sock"
     for share in dev.filesystems:
         if share.is_virtiofs and share.alias is not None:
             wired.paths[share.alias.name or ""] = f"{folder}/{share.alias.name}-fs.sock"

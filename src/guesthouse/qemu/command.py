@@ -133,6 +133,7 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
         parts += memory.module(domain, memory_module, wiring.memory)
     for hub in dev.hubs:
         parts += simple.hub(hub)
+    parts += block.reservations(domain, wiring.disks)
     fd_sets = block.fd_sets(domain)
     for drive in dev.disks:
         parts += disk.disk(domain, drive, indexes.get(id(drive)), wiring.disks, fd_sets)

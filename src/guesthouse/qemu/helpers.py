@@ -134,3 +134,8 @@ def passt(alias: str, device: Interface, socket: Path) -> Helper:
             ranges.append(text)
         argv += [f"--{forward.proto}-ports", where + (",".join(ranges) or "all")]
     return Helper("passt", alias, argv, socket=socket)
+
+
+def reservations(alias: str, program: str, socket: Path) -> Helper:
+    """Sends the commands of SCSI reservations, for which QEMU has no right. It goes on with that right alone."""
+    return Helper("qemu-pr-helper", alias, [program, "-k", str(socket)], socket=socket, as_root=True)

@@ -32,6 +32,7 @@ from guesthouse.model.devices.vsock import Vsock
 from guesthouse.model.domain import Domain
 from guesthouse.qemu import helpers, process, vhost_user
 from guesthouse.qemu.command import Wiring
+from guesthouse.qemu.devices import block
 from guesthouse.qemu.helpers import Helper
 from guesthouse.qemu.process import Process, User
 from guesthouse.services.context import Context
@@ -45,6 +46,7 @@ _APPEAR = 10.0  # seconds for a socket to be there
 _SETUP = 60.0
 _END = 5.0
 _LINES = 5
+_PR_HELPER = "/usr/bin/qemu-pr-helper"
 _VHOST_VSOCK = "/dev/vhost-vsock"
 _SET_GUEST_CID = 0x4008AF60  # VHOST_VSOCK_SET_GUEST_CID
 _FIRST_CID = 3
@@ -115,6 +117,16 @@ class Companions:
                 wiring.sockets[_alias(video)] = theirs.fileno()
                 with ours:
                     await self._spawn(live, folder, helpers.gpu(_alias(video), video, program, ours.fileno()), keep)
+        if block.asks_reservations(live):
+            path = self.paths(live, folder)[block.RESERVATIONS]
+            wiring.disks.reservations = path
+            if not os.access(_PR_HELPER, os.X_OK):
+                text = f"'{_PR_HELPER}' is not a suitable pr helper"
+                raise SystemFailure.from_os(FileNotFoundError(2, os.strerror(2)), text)
+            helper = helpers.reservations(block.RESERVATIONS, _PR_HELPER, Path(path))
+            await self._spawn(live, folder, helper, keep)
+            if not self._user.same:
+                os.chown(path, self._user.uid, self._user.gid)
         for vsock in dev.vsocks:
             fd = _open_vsock(vsock)
             closing.callback(os.close, fd)
@@ -129,6 +141,8 @@ class Companions:
         for nic in live.dev.interfaces:
             if is_passt(nic):
                 found[_alias(nic)] = str(folder / f"{_alias(nic)}-passt.sock")
+        if block.asks_reservations(live):
+            found[block.RESERVATIONS] = str(folder / f"{block.RESERVATIONS}.sock")
         return found
 
     async def _spawn(

@@ -368,6 +368,7 @@ class Runner:
             if nic.type in TAPPED and nic.alias is not None:
                 wiring.taps[nic.alias.name or ""] = next(numbers)
         wiring.paths, wiring.tpm = self.companions.paths(live, folder), (next(numbers), next(numbers))
+        wiring.disks.reservations = wiring.paths.get(block.RESERVATIONS)
         for vsock in live.dev.vsocks:
             wiring.vhosts[(vsock.alias and vsock.alias.name) or ""] = next(numbers)
         for video in live.dev.videos:

@@ -50,6 +50,10 @@ class SecretWish:
     value: bytes | None = None
 
 
+#: The guest's own helper for SCSI reservations.
+RESERVATIONS = "pr-helper0"
+
+
 @dataclass
 class Prepared:
     """What the host has made ready for disks. ``secrets``: id -> a descriptor of a file that holds the value, for a
@@ -119,6 +123,19 @@ def fd_sets(domain: Domain) -> dict[int, int]:
     """Image number -> the number of its set of descriptors, for those that are opened by somebody else."""
     layers = [layer for disk in domain.dev.disks for layer in disk.layers if layer.source.fdgroup]
     return {index: place for place, index in enumerate(sorted(layer.index or 0 for layer in layers))}
+
+
+def asks_reservations(domain: Domain) -> bool:
+    """Whether a disk's SCSI reservations are for the guest's own helper to see to."""
+    wishes = [layer.source.reservations for disk in domain.dev.disks for layer in disk.layers]
+    return any(wish is not None and wish.managed for wish in wishes)
+
+
+def reservations(domain: Domain, prepared: Prepared) -> Parts:
+    """The way to the guest's own helper for SCSI reservations, where a disk needs it."""
+    if not asks_reservations(domain) or prepared.reservations is None:
+        return Parts()
+    return Parts(objects=[{"qom-type": "pr-manager-helper", "id": RESERVATIONS, "path": prepared.reservations}])
 
 
 def nodes(disk: Disk, prepared: Prepared, sets: Mapping[int, int]) -> Parts:
@@ -234,8 +251,10 @@ def _reservations(layer: Layer, name: str, prepared: Prepared, parts: Parts) -> 
         return None
     if wish.managed:
         if prepared.reservations is None:
-            raise ConfigUnsupported("managed SCSI reservations are not supported yet")
-        return "pr-helper0"
+            raise ConfigUnsupported(
+                "SCSI reservations of a disk that is plugged in need the helper of a disk before it"
+            )
+        return RESERVATIONS
     if wish.source is None or not wish.source.path:
         raise ConfigUnsupported("missing connection path for reservations")
     manager = f"pr-helper-{name}"
