@@ -97,15 +97,15 @@ Mac = Kind(_from_unit(units.parse_mac), str, "a MAC address such as 52:54:00:12:
 
 
 class Spelled(int):
-    """A number that is written as somebody spelled it (``text``)."""
+    """A number that is written as somebody spelled it: ``text``, and for a size ``unit`` ("" for none)."""
 
     text: str
+    unit: str
 
     @classmethod
-    def decimal(cls, value: int) -> Self:
-        """``value``, to be written in decimal."""
+    def of(cls, value: int, text: str, unit: str = "") -> Self:
         found = cls(value)
-        found.text = str(value)
+        found.text, found.unit = text, unit
         return found
 
 
@@ -434,7 +434,11 @@ class Element:
                 body.append(f"{inner}<{spec.tag}/>\n")
             elif form == "size":
                 unit = "KiB" if spec.keep == units.KIB else "bytes"
-                body.append(f"{inner}<{spec.tag} unit='{unit}'>{value}</{spec.tag}>\n")
+                if isinstance(value, Spelled):
+                    head_of = f"{spec.tag} unit='{escape(value.unit)}'" if value.unit else spec.tag
+                    body.append(f"{inner}<{head_of}>{escape(value.text)}</{spec.tag}>\n")
+                else:
+                    body.append(f"{inner}<{spec.tag} unit='{unit}'>{value}</{spec.tag}>\n")
             elif form == "raw":
                 body.append(_dump_plain(value, inner))
             else:
@@ -511,9 +515,9 @@ class Element:
                 for alias in spec.alias:
                     yield alias, option
 
-    def set_option(self, key: str, text: str) -> None:
-        """Set the field that ``key`` names; children on the way are made. Raises XMLError for a value that does not
-        fit, KeyError for a key that there is not."""
+    def set_option(self, key: str, text: str, unit: str = "") -> None:
+        """Set the field that ``key`` names; children on the way are made. ``unit`` is that of a size which names one.
+        Raises XMLError for a value that does not fit, KeyError for a key that there is not."""
         match = find_option(type(self), key)
         if match is None:
             raise KeyError(key)
@@ -538,12 +542,12 @@ class Element:
         spec = option.spec
         try:
             if spec.form == "size":
-                value = -(-units.scale(int(text), spec.unit) // spec.keep)
+                value = Spelled.of(-(-units.scale(int(text), unit or None, spec.unit) // spec.keep), text, unit)
             elif spec.kind.words in (Bool.words, OnOff.words):
                 value = SWITCH[text.lower()]
             else:
                 value = spec.kind.parse(text)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, GuesthouseError):
             raise XMLError(f"Invalid value for '{key}': '{text}'; expected {spec.kind.expected}") from None
         setattr(at, option.path[-1], value)
 

@@ -28,6 +28,7 @@ from guesthouse.model.domain import (
     Apic,
     Clock,
     Cpu,
+    CpuFeature,
     CpuModel,
     Features,
     Hyperv,
@@ -43,7 +44,6 @@ from guesthouse.model.domain import (
     VendorId,
 )
 from guesthouse.model.fields import Element
-from guesthouse.model.memory import MemoryAccess, MemoryBacking, MemorySource
 from guesthouse.provision import host_devices, network, osinfo
 from guesthouse.provision.host import DomainCaps, Host, Offer
 from guesthouse.provision.request import Request, part
@@ -163,7 +163,6 @@ def fill_device(request: Request, host: Host, caps: DomainCaps, device: Element)
             model.acceleration = Acceleration(accel3d=True)
     elif isinstance(device, Input):
         device.type = device.type or "mouse"
-        device.bus = device.bus or {"tablet": "usb", "evdev": None}.get(device.type, "ps2")
     elif isinstance(device, Sound):
         device.model = device.model or _sound_model(request)
     elif isinstance(device, Rng):
@@ -261,6 +260,14 @@ def _processors(request: Request) -> None:
             rest *= topology.dies or 1
             known[name] = max(1, vcpu.value // rest)
             setattr(topology, name, known[name])
+    total = topology.dies
+    for value in known.values():
+        total *= value or 1
+    if total != vcpu.value:
+        parts = [f"{name}={getattr(topology, name)}" for name in ("sockets", "dies", "cores", "threads")]
+        raise ConfigUnsupported(
+            f"Total CPUs implied by topology ({' * '.join(parts)} == {total}) does not match vCPU count {vcpu.value}"
+        )
 
 
 # -- what the user sees and touches
@@ -409,12 +416,15 @@ def _cpu(request: Request, host: Host, caps: DomainCaps) -> None:
     domain = request.domain
     mode = request.cpu_mode
     if mode is None:
-        given = request.cpu_given or (domain.cpu is not None and domain.cpu != Cpu(topology=domain.cpu.topology))
-        if given or host.driver not in ("qemu", "test"):
+        if request.cpu_given or host.driver not in ("qemu", "test"):
+            _secure(request, caps)
             return
         if request.is_arm_virt:
             # the machine's own default is an old 32-bit one
             part(domain, "cpu", Cpu).mode = "host-passthrough" if domain.type == "kvm" else "maximum"
+            return
+        if domain.type == "qemu" and (request.is_x86 or request.is_loongarch) and caps.maximum:
+            part(domain, "cpu", Cpu).mode = "maximum"
             return
         if not request.is_x86 or domain.type != "kvm" or request.arch != host.arch:
             return
@@ -424,11 +434,30 @@ def _cpu(request: Request, host: Host, caps: DomainCaps) -> None:
         cpu = part(domain, "cpu", Cpu)
         cpu.mode, cpu.model, cpu.vendor = mode, None, None
     elif mode in ("host-model-only", "host-copy") and host.cpu_model:
-        if caps.cpu_usable(host.cpu_model):
+        if request.cpu_mode is not None or caps.cpu_usable(host.cpu_model):
             model = CpuModel(name=host.cpu_model)
             domain.cpu = Cpu(mode="custom", match="exact", model=model, topology=topology)
     elif mode in ("hv-default", "clear"):
         domain.cpu = Cpu(topology=topology) if topology is not None else None
+    _secure(request, caps)
+    if domain.cpu == Cpu():
+        domain.cpu = None
+
+
+#: Features that guard against flaws of processors, by which one guest could read another's secrets.
+_GUARDS = ("ibpb", "md-clear", "spec-ctrl", "ssbd", "virt-ssbd")
+
+
+def _secure(request: Request, caps: DomainCaps) -> None:
+    """A CPU that was named gets those of the features that the host has, so that its guest is no less safe than one
+    with the host's own."""
+    cpu = request.domain.cpu
+    if cpu is None or cpu.mode != "custom" or cpu.model is None or not request.cpu_secure or not request.is_x86:
+        return
+    names = [name for name in _GUARDS if name in caps.host_model_features]
+    cpu.features[:0] = [
+        CpuFeature(policy="require", name=name) for name in names if all(f.name != name for f in cpu.features)
+    ]
 
 
 def _hyperv_names(host: Host, caps: DomainCaps) -> list[str]:
@@ -471,6 +500,9 @@ def _security(request: Request, caps: DomainCaps) -> None:
     """SEV's policy: no debugging, no sharing of keys, encrypted registers where the host has them. SEV wants UEFI."""
     security = request.security
     assert security is not None
+    name = {"sev": "SEV", "sev-snp": "SEV-SNP", "tdx": "TDX"}.get(security.type or "")
+    if name is not None and not (request.is_q35 and request.is_uefi):
+        raise ConfigUnsupported(f"{name} launch security requires a Q35 UEFI machine")
     if security.type == "sev" and security.policy is None:
         encrypted_state = caps.supported("features/sev") and caps.has_element("features/sev/maxESGuests")
         security.policy = "0x07" if encrypted_state else "0x03"
@@ -499,17 +531,9 @@ def usb2_controllers() -> list[Controller]:
 
 
 def _filesystem(request: Request, folder: Filesystem) -> None:
-    """9p gives files to the guest's users by a mapping; virtiofs reads the guest's memory, which both must see."""
+    """Files of 9p's belong to whom the guest says, by a mapping; virtiofs keeps the host's owners."""
     if not folder.is_virtiofs:
         folder.accessmode = folder.accessmode or "mapped"
-        return
-    domain = request.domain
-    if any(cell.mem_access for cell in domain.cells):
-        return
-    backing = part(domain, "memory_backing", MemoryBacking)
-    if backing.source is None and backing.hugepages is None:
-        backing.source = MemorySource(type="memfd")
-    backing.access = backing.access or MemoryAccess(mode="shared")
 
 
 def _late_controllers(request: Request) -> None:
@@ -556,17 +580,19 @@ def _bus(request: Request, disk: Disk) -> str:
         return "virtio"
     if disk.device == "cdrom" and not request.is_x86 and request.virtio("virtio-scsi"):
         return "scsi"
-    if request.arch in ("armv7l", "aarch64"):
-        return "sd"
-    return "sata" if request.is_q35 else "ide"
+    if request.is_x86:
+        return "sata" if request.is_q35 else "ide"
+    return "sd" if request.arch in ("armv7l", "aarch64") and not request.is_arm_virt else "usb"
 
 
 def _target(bus: str, used: set[str]) -> str:
     prefix, limit = {"virtio": ("vd", 1024), "xen": ("xvd", 1024), "fdc": ("fd", 2), "ide": ("hd", 4)}.get(
         bus, ("sd", 1024)
     )
-    for number in range(limit):
-        name = f"{prefix}{_letters(number)}"
+    names = [f"{prefix}{_letters(number)}" for number in range(limit)]
+    last = max((number for number, name in enumerate(names) if name in used), default=-1)
+    # behind the last; a gap before it is filled where there is nothing behind
+    for name in [*names[last + 1 :], *names]:
         if name not in used:
             return name
     raise ConfigUnsupported(f"Only {limit} disks for bus '{bus}' are supported")

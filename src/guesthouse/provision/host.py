@@ -61,6 +61,20 @@ class DomainCaps:
         return self.supported(mode) and "on" in self.values(mode, "hostPassthroughMigratable")
 
     @property
+    def maximum(self) -> bool:
+        """Whether guests can have all that the hypervisor is able to play."""
+        return self.supported("cpu/mode[@name='maximum']")
+
+    @property
+    def host_model_features(self) -> list[str]:
+        """Features that the host's own CPU has, as far as its model's name does not say them."""
+        if self.root is None:
+            return []
+        mode = "cpu/mode[@name='host-model']"
+        named = ["spec-ctrl"] if "IBRS" in (self.root.findtext(f"{mode}/model") or "") else []
+        return named + [str(node.get("name")) for node in self.root.findall(f"{mode}/feature[@policy='require']")]
+
+    @property
     def host_model(self) -> bool:
         if not self.supported("cpu/mode[@name='host-model']"):
             return False

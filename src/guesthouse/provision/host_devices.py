@@ -88,7 +88,8 @@ def _number(node: Any, tag: str) -> int:
 def _pci(place: HostdevPlace | SourcePlace, capability: Any) -> None:
     """In decimal, as virt-install writes it."""
     place.domain, place.bus, place.slot, place.function = (
-        Spelled.decimal(_number(capability, tag)) for tag in ("domain", "bus", "slot", "function")
+        Spelled.of(_number(capability, tag), str(_number(capability, tag)))
+        for tag in ("domain", "bus", "slot", "function")
     )
 
 

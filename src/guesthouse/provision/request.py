@@ -108,9 +108,9 @@ class Request:
         knows it."""
         if not self.has_virtio:
             return False
-        if self.is_arm_virt or self.is_riscv_virt or self.is_s390x or self.is_pseries or self.is_loongarch:
+        if self.is_riscv_virt or self.is_s390x or self.is_pseries or self.is_loongarch:
             return True
-        return self.is_x86 and self.os.supports(device)
+        return self.os.supports(device)
 
 
 _E = TypeVar("_E", bound=Element)

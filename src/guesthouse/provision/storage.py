@@ -292,7 +292,7 @@ class Planner:
                 raise StorageError(f"'{path}' is a directory, not a disk")
             _set_source(disk, "dir", path)
             return True
-        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
+        if stat.S_ISBLK(mode):
             _set_source(disk, "block", path)
             self._set_format(disk, wish.format or "raw")
             return True

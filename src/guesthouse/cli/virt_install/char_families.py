@@ -87,8 +87,7 @@ def _smartcard(request: Request, words: Words, text: str) -> None:
         words.pop("mode")
     _ends("smartcard", device, words)
     FAMILIES["smartcard"].fill(device, words)
-    if device.type is None and device.mode == "passthrough":
-        device.type = "spicevmc"
+    device.type = device.type or ("spicevmc" if device.mode == "passthrough" else "tcp")
     request.domain.dev.smartcards.append(device)
 
 
@@ -115,6 +114,8 @@ def _rng(request: Request, words: Words, text: str) -> None:
     backend = RngBackend()
     device = Rng(backend=backend)
     kind = words.pop("type", None) or words.pop("backend.model", None)
+    if kind == "default":
+        kind, words["device"] = "random", "/dev/urandom"
     if kind is not None and kind.startswith("/"):
         words["device"], kind = kind, "random"
     if kind is None:
@@ -132,8 +133,6 @@ def _rng(request: Request, words: Words, text: str) -> None:
     _ends("rng", backend, words, prefix="backend.")
     if words.pop("backend", None) is not None or "device" in words:
         words["device"] = words.get("device") or _after(text, "backend=")
-    elif kind == "random":
-        words["device"] = "/dev/urandom"
     FAMILIES["rng"].fill(device, words)
     if backend.model == "egd" and backend.type is None:
         backend.type = "udp"

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from guesthouse import units
 from guesthouse.cli.virt_install.family import (
     FAMILIES,
     ON_DEVICES,
@@ -21,7 +20,6 @@ from guesthouse.cli.virt_install.family import (
 from guesthouse.cli.virt_install.options import UsageError
 from guesthouse.cli.virt_install.places import edited, numbers_in
 from guesthouse.cli.virt_install.suboptions import apply, spelled, switch
-from guesthouse.errors import GuesthouseError
 from guesthouse.model.devices.audio import Sound
 from guesthouse.model.devices.disk import Disk, Transient
 from guesthouse.model.devices.graphics import Graphics, Video, VideoModel
@@ -60,13 +58,6 @@ def disk(request: Request, words: Words, text: str) -> tuple[Disk, Wish] | None:
     device.readonly, device.shareable = perms == "ro", perms == "sh"
     if "transient" in words and switch("disk", "transient", words.pop("transient")):
         device.transient = Transient()
-    unit = need("disk", words, _CACHE_UNIT)
-    size = words.get(_CACHE_SIZE)
-    if unit is not None and size is not None:
-        try:
-            words[_CACHE_SIZE] = str(units.scale(int(size), unit))
-        except (ValueError, GuesthouseError):
-            raise UsageError(f"--disk {_CACHE_SIZE}: '{size} {unit}' is no size") from None
     if "type" not in words and any(spelled(key, family.aliases).startswith(_SERVER) for key in words):
         device.type = "network"
     family.fill(device, words)
@@ -75,7 +66,6 @@ def disk(request: Request, words: Words, text: str) -> tuple[Disk, Wish] | None:
     return device, wish
 
 
-_CACHE_SIZE, _CACHE_UNIT = "driver.metadata_cache.max_size", "driver.metadata_cache.max_size.unit"
 _SERVER = ("source.protocol", "source_protocol")
 
 
@@ -197,9 +187,6 @@ def _controller(request: Request, words: Words, text: str) -> None:
             bus.address = address(place)
         except ValueError:
             raise UsageError(f"--controller address: '{place}' is no PCI address such as 0:0:4.0") from None
-    unit = need("controller", words, "pcihole64.unit")
-    if (size := words.get("pcihole64")) is not None and size.isdigit():
-        words["pcihole64"] = str(units.scale(int(size), unit or "KiB") // 1024)
     FAMILIES["controller"].fill(bus, words)
     request.domain.dev.controllers.append(bus)
 
@@ -281,7 +268,7 @@ add(
         "path",
         (
             *("size", "sparse", "format", "pool", "vol", "backing_store", "backing_format", "perms", "transient"),
-            _CACHE_UNIT,
+            "driver.metadata_cache.max_size.unit",
         ),
         commas=("source.seclabel[0-9]*.label", "seclabel[0-9]*.label"),
         places=("blockio/@discard_granularity", *ON_DEVICES),

@@ -67,7 +67,7 @@ def _memory(request: Request, words: Words, text: str) -> None:
         domain.current_memory = current
     domain.memory = max(memory or 0, domain.current_memory or 0) or None
     if limit is not None:
-        domain.max_memory = MaxMemory(slots=int(slots or 16), unit="KiB", value=limit)
+        domain.max_memory = MaxMemory(slots=int(slots or 16), value=limit)
 
 
 def _vcpus(request: Request, words: Words, text: str) -> None:
@@ -160,7 +160,8 @@ def _boot(request: Request, words: Words, text: str) -> None:
 def _firmware(boot: Os, words: Words) -> None:
     """What the firmware is to have: ``secure-boot=yes``, ``firmware.enrolled-keys=no``."""
     for key in list(words):
-        name = "secure-boot" if key == "secure-boot" else key.removeprefix("firmware.")
+        # secure boot is on where its keys are enrolled
+        name = "enrolled-keys" if key == "secure-boot" else key.removeprefix("firmware.")
         if key != "secure-boot" and (name == key or name.startswith("feature")):
             continue
         on = switch("boot", key, words.pop(key))
@@ -173,44 +174,40 @@ def _firmware(boot: Os, words: Words) -> None:
 
 
 def _cpu(request: Request, words: Words, text: str) -> None:
-    request.cpu_given = True
     if text == "none":
+        request.cpu_given = True
         return
     cpu = part(request.domain, "cpu", Cpu)
-    added = []
+    said: list[tuple[int, str, str | None]] = []
     for word in words_of("cpu", text, "model"):
         rank, policy, name = 0, word.key, word.value
         if word.value is None and word.key[:1] in "+-" and len(word.key) > 1:
             rank, policy, name = 1, ("force" if word.key[0] == "+" else "disable"), word.key[1:]
         if policy in _POLICIES:
             words.pop(word.key, None)
-            added.append((_POLICIES.index(policy) + rank * len(_POLICIES), CpuFeature(policy=policy, name=name)))
-    # virt-install's order: by what is said of them, then the short form
-    cpu.features += [feature for _, feature in sorted(added, key=lambda item: item[0])]
+            said.append((2 * _POLICIES.index(policy) + rank, policy, name))
+    # virt-install's order: by what is said of them; the last word on a feature counts
+    for _, policy, name in sorted(said, key=lambda item: item[0]):
+        known = next((feature for feature in cpu.features if feature.name == name), None)
+        if known is None:
+            cpu.features.append(CpuFeature(policy=policy, name=name))
+        else:
+            known.policy = policy
     if "secure" in words:
         request.cpu_secure = switch("cpu", "secure", words.pop("secure"))
     model = words.pop("model", None)
-    if model is not None:
-        if model == "host":
-            request.cpu_mode = "host-model"
-        elif model in (
-            "host-model",
-            "host-passthrough",
-            "maximum",
-            "host-model-only",
-            "host-copy",
-            "hv-default",
-            "clear",
-        ):
-            request.cpu_mode = model
-        elif model == "default":
-            request.cpu_given = False
-        else:
-            cpu.mode, cpu.match = "custom", cpu.match or "exact"
-            apply("cpu", cpu, {"model": model})
+    if model == "host":
+        request.cpu_mode = "host-model"
+    elif model in _MODES:
+        request.cpu_mode = model
+    elif model not in (None, "default"):
+        cpu.mode, cpu.match = "custom", cpu.match or "exact"
+        apply("cpu", cpu, {"model": model})
     FAMILIES["cpu"].fill(cpu, words)
+    request.cpu_given = request.cpu_mode is not None or cpu.mode is not None or cpu.model is not None
 
 
+_MODES = ("host-model", "host-passthrough", "maximum", "host-model-only", "host-copy", "hv-default", "clear")
 _POLICIES = ("force", "require", "optional", "disable", "forbid")
 
 

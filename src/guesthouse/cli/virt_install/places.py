@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from guesthouse.cli.virt_install.options import UsageError
-from guesthouse.model.fields import Element
+from guesthouse.model.fields import Element, Option
 
 NUMBER = "[0-9]*"
 
@@ -80,20 +80,34 @@ def _child(at: Any, tag: str, index: int) -> Any:
     return found[index]
 
 
-def prune(element: Element) -> None:
-    """Take list items out that nothing was said of: those before a number that was named."""
-    for spec in element.SPECS:
-        value = getattr(element, spec.name)
-        if isinstance(value, list):
-            for item in value:
-                prune(item)
-            value[:] = [item for item in value if item != type(item)()]
-        elif isinstance(value, Element):
-            prune(value)
-        elif spec.form == "raw" and value is not None:
-            _prune_node(value)
-    for node in element.extra_nodes:
-        _prune_node(node)
+def prune(element: Element, option: Option, numbers: tuple[int, ...]) -> None:
+    """Take items out of the lists that lead to ``option`` where nothing was said of them: those before a number that was
+    named."""
+    at: Any = element
+    indices = iter(numbers)
+    lists = []
+    for name in option.path[:-1]:
+        if isinstance(at, list):
+            index = next(indices, 0)
+            at = at[index] if index < len(at) else None
+        else:
+            at = getattr(at, name)
+            if isinstance(at, list):
+                lists.append(at)
+        if at is None:
+            break
+    for items in reversed(lists):
+        items[:] = [item for item in items if item != type(item)()]
+
+
+def prune_nodes(element: Element, path: str) -> None:
+    """The same for a place that is not declared."""
+    tag = path.partition("/")[0].removesuffix(NUMBER)
+    spec = next((s for s in element.SPECS if s.tag == tag and s.form == "raw"), None)
+    nodes = [getattr(element, spec.name)] if spec is not None else [n for n in element.extra_nodes if n.tag == tag]
+    for node in nodes:
+        if node is not None:
+            _prune_node(node)
 
 
 def _prune_node(node: Any) -> None:

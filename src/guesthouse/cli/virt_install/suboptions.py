@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from guesthouse.cli.virt_install.options import UsageError
-from guesthouse.cli.virt_install.places import NUMBER, key_of, numbers_in, prune, put
+from guesthouse.cli.virt_install.places import NUMBER, key_of, numbers_in, prune, prune_nodes, put
 from guesthouse.errors import XMLError
-from guesthouse.model.fields import SWITCH, Element, find_option
+from guesthouse.model.fields import SWITCH, Element, Option, find_option
 
 
 class Word(NamedTuple):
@@ -111,8 +111,14 @@ def apply(
     :mod:`guesthouse.cli.virt_install.places`). A value that is empty takes back what was said. Raises UsageError for an
     unknown key (with those that come near; ``extra`` are keys that the caller has taken out) and for a value that does
     not fit."""
+    sizes = {spelled(key, aliases or {}).removesuffix(".unit"): value for key, value in words.items()}
+    sizes = {key: value for key, value in sizes.items() if _is_size(element, key) and f"{key}.unit" in words}
+    touched: list[tuple[Option, tuple[int, ...]]] = []
+    places_touched: list[str] = []
     for given, value in words.items():
         key = spelled(given, aliases or {})
+        if key.removesuffix(".unit") in sizes and key.endswith(".unit"):
+            continue
         found = find_option(type(element), key)
         path = None
         if found is None:
@@ -129,15 +135,26 @@ def apply(
         if value == "":
             continue
         if found is not None:
+            touched.append(found)
             if "address." in key and key.rpartition(".")[2] in _DECIMAL:
                 value = _decimal(value)
             try:
-                element.set_option(key, value)
+                element.set_option(key, value, (words.get(f"{given}.unit") or "") if key in sizes else "")
             except XMLError as error:
                 raise UsageError(f"--{option}: {error.detail}") from None
         elif path is not None and (not path.endswith("/") or switch(option, given, value)):
             put(element, path, numbers_in(key_of(path), key) or (), None if path.endswith("/") else value)
-    prune(element)
+            places_touched.append(path)
+    # the greatest numbers first: what is taken out moves what stands behind it
+    for place, numbers in sorted(touched, key=lambda item: item[1], reverse=True):
+        prune(element, place, numbers)
+    for path in dict.fromkeys(places_touched):
+        prune_nodes(element, path)
+
+
+def _is_size(element: Element, key: str) -> bool:
+    found = find_option(type(element), key)
+    return found is not None and found[0].spec.form == "size"
 
 
 #: Numbers of an address that virt-install writes in decimal, however they were given.
