@@ -164,7 +164,7 @@ class XMLDetail(GuesthouseError):
     code = 35
     bare = "parser error"
     prefix = ""
-    default_domain = _D.XML
+    default_domain = _D.DOMAIN
 
 
 class SystemFailure(GuesthouseError):

@@ -175,6 +175,12 @@ show("a bad uuid", lambda: conn.lookupByUUIDString("nonsense"))
 show("a name of None", lambda: conn.lookupByName(None))
 show("a name of 3", lambda: conn.lookupByName(3))
 show("bad XML", lambda: conn.defineXML("<domain"))
+show("bad network", lambda: conn.networkDefineXML("<network"))
+show("bad pool", lambda: conn.storagePoolDefineXML("<pool"))
+show("bad secret", lambda: conn.secretDefineXML("<secret"))
+show("bad filter", lambda: conn.nwfilterDefineXML("<filter"))
+show("bad device", lambda: conn.nodeDeviceCreateXML("<device"))
+show("bad CPU", lambda: conn.compareCPU("<cpu"))
 show("XML of something else", lambda: conn.defineXML("<network/>"))
 dom = conn.defineXML(DOMAIN.format(disk=disk))
 show("defined", lambda: (dom.name(), dom.ID(), dom.UUIDString(), dom.UUID(), dom.connect() is conn))
@@ -196,6 +202,18 @@ show("title", lambda: dom.metadata(libvirt.VIR_DOMAIN_METADATA_TITLE, None, flag
 element = (libvirt.VIR_DOMAIN_METADATA_ELEMENT, "<a>1</a>", "my", "http://example.org/my", config)
 show("set element", lambda: dom.setMetadata(*element))
 show("element", lambda: dom.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "http://example.org/my", config))
+deeper = (
+    libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+    "<b c='1'><d/><e:f xmlns:e='http://e/'>2</e:f></b>",
+    "b",
+    "http://b/",
+    config,
+)
+show("set another", lambda: dom.setMetadata(*deeper))
+show("another", lambda: dom.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "http://b/", config))
+show(
+    "both", lambda: dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE).partition("<metadata>")[2].partition("</metadata>")[0]
+)
 show("no element", lambda: dom.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "http://example.org/none", config))
 show("off", dom.destroy)
 show("a flag that is none", lambda: dom.createWithFlags(1 << 30))
@@ -247,7 +265,7 @@ def loud(stream):
     stream.recvAll(handler, None)
 
 
-show("screenshot", lambda: (picture(by_hand), b"".join(chunks)[:2], len(b"".join(chunks)) > 1000))
+show("screenshot", lambda: (picture(by_hand), b"".join(chunks)[:2], len(b"".join(chunks)) > 100))
 chunks.clear()
 show("screenshot at once", lambda: (picture(at_once), b"".join(chunks)[:2]))
 show("a handler that raises", lambda: picture(loud))

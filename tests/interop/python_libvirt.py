@@ -56,7 +56,7 @@ size = 0
 while chunk := stream.recv(65536):
     size += len(chunk)
 stream.finish()
-print("screenshot", mime, size > 1000)
+print("screenshot", mime, size > 100)
 stats = conn.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
 print("stats", [(d.name(), s["state.state"]) for d, s in stats])
 print("list", [d.name() for d in conn.listAllDomains()], conn.listDefinedDomains(), conn.numOfDomains())

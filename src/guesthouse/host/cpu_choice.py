@@ -6,8 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from lxml import etree
-
 from guesthouse.errors import (
     ConfigUnsupported,
     CpuIncompatible,
@@ -22,6 +20,7 @@ from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.host.cpu import FEATURES, X86_MODELS, CpuModel, ordered
 from guesthouse.model.domain import Cpu, CpuFeature
 from guesthouse.model.domain import CpuModel as ModelElement
+from guesthouse.model.fields import parse_document
 
 _X86 = ("x86_64", "i686")
 _MODES = ("custom", "host-model", "host-passthrough", "maximum")
@@ -57,11 +56,8 @@ class Described:
 
 def parse(text: str, *, host: bool | None = None) -> Described:
     """Take a <cpu> apart. ``host`` says whether it must be that of a host; None leaves it to the document. Raises
-    XMLError, ConfigUnsupported."""
-    try:
-        node = etree.fromstring(text, etree.XMLParser(resolve_entities=False, no_network=True))
-    except etree.XMLSyntaxError as error:
-        raise XMLError(f"(CPU_definition): {error}", domain=ErrorDomain.XML) from None
+    XMLDetail, XMLError, ConfigUnsupported."""
+    node = parse_document(text, "(CPU_definition)")
     if node.tag != "cpu":
         raise _bad("XML does not contain expected 'cpu' element")
     arch = node.findtext("arch")

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 from lxml import etree
 
 from guesthouse import units
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.errors import GuesthouseError, XMLDetail, XMLError
 
 
@@ -568,6 +569,19 @@ def find_option(cls: type[Element], key: str) -> tuple[Option, tuple[int, ...]] 
     return None
 
 
+# how names of documents begin -> the part of libvirt that complains of them; of all others it is the guests' part
+_PARTS = {
+    "(CPU": ErrorDomain.CPU,
+    "(definition_of_secret": ErrorDomain.SECRET,
+    "(interface": ErrorDomain.INTERFACE,
+    "(network": ErrorDomain.NETWORK,
+    "network_update": ErrorDomain.NETWORK,
+    "(node_device": ErrorDomain.NODEDEV,
+    "(nwfilter": ErrorDomain.NWFILTER,
+    "(storage": ErrorDomain.STORAGE,
+}
+
+
 def parse_document(text: str | bytes, name: str) -> Any:
     """The root element of ``text``, read safely: no entities of the document's own, no network. Raises XMLDetail."""
     raw = text.encode() if isinstance(text, str) else text
@@ -580,9 +594,13 @@ def parse_document(text: str | bytes, name: str) -> Any:
         lines = raw.decode("utf-8", "replace").splitlines()
         shown = lines[line - 1][:80] if 0 < line <= len(lines) else ""
         pointer = "-" * max(0, min(column - 1, len(shown))) + "^"
-        raise XMLDetail(f"{name}:{line}: {message}\n{shown}\n{pointer}") from None
+        raise XMLDetail(f"{name}:{line}: {message}\n{shown}\n{pointer}", domain=_part(name)) from None
     except ValueError as error:  # a document that names an encoding which it does not have
-        raise XMLDetail(f"{name}:1: {error}") from None
+        raise XMLDetail(f"{name}:1: {error}", domain=_part(name)) from None
+
+
+def _part(name: str) -> ErrorDomain:
+    return next((part for start, part in _PARTS.items() if name.startswith(start)), ErrorDomain.DOMAIN)
 
 
 def _value(spec: Spec, node: Any, text: str) -> Any:

@@ -17,6 +17,19 @@ def find(metadata: Any, uri: str | None) -> Any:
     return None if metadata is None else next((n for n in metadata if _is_under(n, uri)), None)
 
 
+def text_of(metadata: Any, uri: str | None) -> str | None:
+    """The first element under the namespace ``uri``, as it was given: without the namespace. None where there is none."""
+    found = find(metadata, uri)
+    if found is None:
+        return None
+    node = etree.fromstring(etree.tostring(found, with_tail=False))
+    for each in node.iter(f"{{{uri}}}*"):
+        each.tag = etree.QName(each).localname
+    kept = [prefix for prefix, space in node.nsmap.items() if prefix is not None and space != uri]
+    etree.cleanup_namespaces(node, keep_ns_prefixes=kept)
+    return str(etree.tostring(node, encoding="unicode", pretty_print=True)).rstrip("\n")
+
+
 def replaced(metadata: Any, text: str | None, key: str | None, uri: str | None) -> Any:
     """A <metadata> in which the element in ``text`` is the one under ``uri``, with the prefix ``key``; without text, one
     without any. None where nothing is left. ``metadata``, which may be None, is not changed. Raises InvalidArg."""
@@ -31,10 +44,14 @@ def replaced(metadata: Any, text: str | None, key: str | None, uri: str | None) 
             given = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
         except etree.XMLSyntaxError as error:
             raise InvalidArg(f"metadata is not well formed: {error}") from None
-        node = etree.SubElement(root, f"{{{uri}}}{etree.QName(given).localname}", nsmap={key: uri})
+        tag = given.tag if given.tag.startswith("{") else f"{{{uri}}}{given.tag}"
+        spaces: dict[Any, str] = {**given.nsmap, key: uri}
+        node = etree.SubElement(root, tag, nsmap=spaces)
         node.attrib.update(given.attrib)
         node.text = given.text
         node.extend(list(given))
+        for each in node.iter("{}*"):  # what is in no namespace is in this one
+            each.tag = f"{{{uri}}}{each.tag}"
     return root if len(root) else None
 
 

@@ -11,8 +11,6 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from lxml import etree
-
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.errors import (
     GuesthouseError,
@@ -529,8 +527,7 @@ class Domains:
         elif type == 1:
             text = document.title
         else:
-            node = extra_xml.find(document.metadata, uri)
-            text = etree.tostring(node, encoding="unicode") if node is not None else None
+            text = extra_xml.text_of(document.metadata, uri)
         if text is None:
             raise NoDomainMetadata("Requested metadata element is not present")
         return text

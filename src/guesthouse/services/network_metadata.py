@@ -5,8 +5,6 @@ The XML under guesthouse's own namespace counts at once: it says which ports of 
 
 from __future__ import annotations
 
-from lxml import etree
-
 from guesthouse.errors import Domain, InvalidArg, OperationInvalid, UnknownError, check_flags
 from guesthouse.model import metadata as extra_xml
 from guesthouse.model import port_forward
@@ -39,8 +37,7 @@ class NetworkMetadata:
         elif type == _TITLE:
             text = network.title
         elif type == _ELEMENT:
-            node = extra_xml.find(network.metadata, uri)
-            text = etree.tostring(node, encoding="unicode", with_tail=False) if node is not None else None
+            text = extra_xml.text_of(network.metadata, uri)
         else:
             raise InvalidArg(f"unknown metadata type {type}", domain=Domain.NETWORK)
         if text is None:

@@ -65,4 +65,4 @@ def test_what_is_wrong(text: str, error: type[GuesthouseError], message: str) ->
     with pytest.raises(error) as caught:
         parse_secret(text)
     assert str(caught.value).startswith(message)
-    assert caught.value.domain == (5 if error is XMLDetail else 30)
+    assert caught.value.domain == 30
