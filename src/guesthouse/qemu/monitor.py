@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp.message import Message
 from qemu.qmp.protocol import ConnectError, StateError
 
 from guesthouse.errors import InternalError, OperationTimeout
@@ -39,11 +40,21 @@ class MonitorClosed(InternalError):
         super().__init__("qemu unexpectedly closed the monitor")
 
 
+class _Client(QMPClient):
+    """One that does not write every message out for a log that nobody keeps."""
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
+
+
 class Monitor:
     """A connection to one QEMU. Events go to ``on_event(name, data, seconds)``, in order."""
 
     def __init__(self, on_event: EventCallback) -> None:
-        self._client = QMPClient("guest")
+        self._client = _Client("guest")
         self._on_event = on_event
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
