@@ -83,6 +83,11 @@ def test_run_and_the_rest(daemon: Guesthoused, image: Path, tmp_path: Path) -> N
         (("--disk", "1M"), "the image needs"),
         (("--network", "nope"), "Network not found"),
         (("--memory", "lots"), "'lots' is no size"),
+        (("--publish", "8080:80", "--network", "user"), "ports can be published on a virtual network alone"),
+        (("--publish", "80-81:80"), "several ports lead to the same ones of the guest: 80-81"),
+        (("--publish", "80:80/sctp"), "is no port to publish, such as 8080:80"),
+        (("--publish", "9x:8080:80"), "'9x' is no IP address of this host"),
+        (("--publish", "70000"), "ports are 1 to 65535"),
         (("--ssh-key", "/none"), "the key's file '/none' cannot be read"),
     ):
         assert text in guest("run", "tiny", *words, code=1)
@@ -90,7 +95,12 @@ def test_run_and_the_rest(daemon: Guesthoused, image: Path, tmp_path: Path) -> N
 
     more = tmp_path / "more"
     more.write_text("#cloud-config\npackages: [vim]\n")
-    ran = guest("run", "tiny", "--name", "web", "--memory", "256M", "--wait", "--timing", "--user-data", str(more))
+    taken = "<forwards><portForward host='99' guest='192.168.122.9'/></forwards>"
+    virsh("net-metadata", "default", "urn:guesthouse:network:1", "--key", "g", "--set", taken, "--live", "--config")
+    options = ("--publish", "8080:80", "-p", "127.0.0.1:53/udp")
+    ran = guest(
+        "run", "tiny", "--name", "web", "--memory", "256M", "--wait", "--user-data", str(more), *options, "--timing"
+    )
     address = re.search(r"web has the address (192\.168\.\d+\.\d+) \(", ran)
     assert address is not None and "get in: guest ssh web" in ran and re.search(r"overlay +\d+\.\d ms", ran), ran
     assert "password" not in ran  # there was a key
@@ -104,6 +114,15 @@ def test_run_and_the_rest(daemon: Guesthoused, image: Path, tmp_path: Path) -> N
         "addresses": [address[1]],
     }
     assert re.search(rf"^web +running +tiny +2 +256 MiB +{re.escape(address[1])}$", guest("ls"), re.M)
+
+    # what is published leads to the address that it got
+    deadline = time.monotonic() + 5
+    while f"tcp dport 8080 dnat ip to {address[1]}:80" not in (rules := daemon.ns.run("nft", "list", "ruleset").stdout):
+        assert time.monotonic() < deadline, rules
+        time.sleep(0.1)
+    assert f"ip daddr 127.0.0.1 fib daddr type local udp dport 53 dnat ip to {address[1]}" in rules
+    assert 'guest="web"' in virsh("net-dumpxml", "default")
+    assert "port tcp 8080 is forwarded twice" in guest("run", "tiny", "--name", "two", "--publish", "8080:1", code=1)
 
     # the seed is what cloud-init would read
     path = virsh("vol-path", "web-seed.iso", "default").strip()
@@ -135,4 +154,8 @@ def test_run_and_the_rest(daemon: Guesthoused, image: Path, tmp_path: Path) -> N
     assert "'web' runs: shut it down first" in guest("rm", "web", code=1)
     assert "there is no guest 'nope'" in guest("rm", "nope", code=1)
     assert guest("rm", "--force", "web") == "removed web\n"
+    for options in ((), ("--inactive",)):
+        text = virsh("net-dumpxml", "default", *options)
+        assert "web" not in text and 'guest="192.168.122.9"' in text, "others' ports stay"
+    assert "dport 8080" not in daemon.ns.run("nft", "list", "ruleset").stdout
     assert virsh("vol-list", "default").strip() == "" and "No guests yet" in guest("ls")

@@ -148,7 +148,7 @@ def test_a_guest_is_a_port_and_gets_what_its_group_says(guesthoused: Guesthoused
         "second.xml": GUEST.replace("plugged", "second").format(source.format("")),
         "taggd.xml": GUEST.format(source.format("<vlan><tag id='4'/></vlan>")),
         "floor.xml": GUEST.format(source.format("<bandwidth><inbound floor='4'/></bandwidth>")),
-        "odd.xml": GUEST.format(source.format("<coalesce><rx><frames max='7'/></rx></coalesce>")),
+        "odd.xml": GUEST.format(source.format("<guest dev='eth7'/>")),
         "zone.xml": lan.replace("stp='off'", "zone='public'") + "</network>",
         "learn.xml": lan.replace("stp='off'", "macTableManager='libvirt'") + "</network>",
         "new.xml": lan.replace("<ip ", "<tea/><ip ", 1) + "</network>",
@@ -172,7 +172,7 @@ def test_a_guest_is_a_port_and_gets_what_its_group_says(guesthoused: Guesthoused
         for name, refusal in {
             "taggd": "vlan tag not supported for this connection type",
             "floor": "'floor' in <bandwidth> of interface",
-            "odd": "<coalesce> of ",
+            "odd": "<guest> of ",
         }.items():
             assert refusal in say("create", f"{tmp_path}/{name}.xml", fails=True)
         assert say("net-port-list", "lan", "--uuid") == ""

@@ -20,12 +20,15 @@ from guesthouse.errors import (
     InvalidArg,
     NoDomain,
     NoStorageVol,
+    NoSupport,
     OperationFailed,
 )
 from guesthouse.model import domain as model
+from guesthouse.model import port_forward
 from guesthouse.model.devices.chardev import CharLog, Serial
 from guesthouse.model.devices.disk import Disk, DiskSource
 from guesthouse.model.devices.interface import Interface, InterfaceSource
+from guesthouse.model.port_forward import PortForward
 from guesthouse.provision import cloudinit, defaults, osinfo
 from guesthouse.provision.cloudinit import CloudInit
 from guesthouse.provision.host import Host
@@ -38,6 +41,7 @@ NAMESPACE = "urn:guesthouse:run:1"
 _ELEMENT = 2  # VIR_DOMAIN_METADATA_ELEMENT
 _LEASE, _AGENT, _ARP = 0, 1, 2
 _RUNNING, _SHUTOFF = 1, 5
+_LIVE, _CONFIG = 1, 2
 # managed save, snapshots' records, NVRAM, checkpoints' records
 _UNDEFINE_ALL = 1 | 2 | 4 | 16
 _CHUNK = 1 << 18
@@ -46,7 +50,8 @@ _CHUNK = 1 << 18
 @dataclass
 class Wanted:
     """A guest that is wanted. ``memory`` is in MiB, ``disk`` in GiB (None: the image's size); ``networks`` are "default"
-    or another network's name, "bridge=br0", "user", "none". ``labels`` are kept with the guest."""
+    or another network's name, "bridge=br0", "user", "none". ``publish`` are ports of the host's that shall lead to it.
+    ``labels`` are kept with the guest."""
 
     name: str
     image: Image
@@ -57,6 +62,7 @@ class Wanted:
     seed: CloudInit = field(default_factory=CloudInit)
     virt_type: str | None = None
     autostart: bool = False
+    publish: list[PortForward] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -91,15 +97,17 @@ def document(conn: Connect, wanted: Wanted, pool_path: str) -> model.Domain:
     request.without |= {"graphics", "video", "sound", "input"}
     if "none" in wanted.networks:
         request.without.add("network")
-    for file, device in ((f"{wanted.name}.qcow2", "disk"), (f"{wanted.name}-seed.iso", "cdrom")):
+    # kernels of cloud images may know no SATA: the seed is a disk like the other, which cloud-init reads as well
+    seed = "disk" if request.virtio("virtio-block") else "cdrom"
+    for file, device in ((f"{wanted.name}.qcow2", "disk"), (f"{wanted.name}-seed.iso", seed)):
         source = DiskSource(file=f"{pool_path}/{file}")
-        disk = Disk(type="file", device=device, source=source, readonly=device == "cdrom")
+        disk = Disk(type="file", device=device, source=source, readonly=file.endswith(".iso"))
         domain.dev.disks.append(disk)
     defaults.fill(request, host)
     for disk in domain.dev.disks:
         if disk.driver is not None:
-            disk.driver.type = "qcow2" if disk.device == "disk" else "raw"
-            disk.driver.discard = "unmap" if disk.device == "disk" else None
+            disk.driver.type = "raw" if disk.readonly else "qcow2"
+            disk.driver.discard = None if disk.readonly else "unmap"
     domain.dev.consoles.clear()
     log = CharLog(file=f"{pool_path}/{wanted.name}-console.log", append=True)
     domain.dev.serials[:] = [Serial(type="pty", log=log)]
@@ -180,6 +188,9 @@ def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
             undo.callback(_quietly, lambda: guest.undefine_flags(_UNDEFINE_ALL))
             if wanted.autostart:
                 guest.set_autostart(True)
+            if wanted.publish:
+                undo.callback(_quietly, lambda: publish(conn, domain, wanted.name, []))
+                publish(conn, domain, wanted.name, wanted.publish)
         with timing.step("start"):
             guest.create()
         undo.pop_all()
@@ -191,6 +202,35 @@ def _check_network(conn: Connect, domain: model.Domain) -> None:
         name = nic.source.network if nic.source is not None else None
         if nic.type == "network" and name and not (network := conn.network_lookup_by_name(name)).is_active():
             network.create()
+
+
+def publish(conn: Connect, domain: model.Domain, name: str, forwards: list[PortForward]) -> None:
+    """Make ``forwards`` the ports of the host's that lead to the guest called ``name``, by the metadata of the first
+    network that it is on; others' ports stay.
+
+    Raises InvalidArg where it is on none, OperationFailed where the daemon has no such ports.
+    """
+    sources = [nic.source.network for nic in domain.dev.interfaces if nic.type == "network" and nic.source is not None]
+    networks = [source for source in sources if source]
+    if not networks:
+        if not forwards:
+            return
+        raise InvalidArg("ports can be published on a virtual network alone (--network default)")
+    network = conn.network_lookup_by_name(networks[0])
+    for flag in (_CONFIG, _LIVE):
+        if not (network.is_active() if flag == _LIVE else network.is_persistent()):
+            continue
+        try:
+            before = network.get_metadata(_ELEMENT, port_forward.NAMESPACE, flag)
+        except NoSupport:
+            if not forwards:
+                return
+            raise OperationFailed("this daemon leads no ports to guests; guesthoused does") from None
+        except GuesthouseError:
+            before = None
+        after = port_forward.with_forwards(before, forwards, without=name)
+        if after != before:
+            network.set_metadata(_ELEMENT, after, "guesthouse", port_forward.NAMESPACE, flag)
 
 
 def _quietly(undo: Callable[[], None]) -> None:
@@ -297,6 +337,8 @@ def remove(conn: Connect, guest: Domain, *, force: bool) -> None:
                 f"'{guest.name}' runs: shut it down first (virsh shutdown {guest.name}), or use --force"
             )
         guest.destroy()
+    with contextlib.suppress(GuesthouseError):
+        publish(conn, model.Domain.from_xml(guest.get_xml_desc()), guest.name, [])
     guest.undefine_flags(_UNDEFINE_ALL)
     pool = conn.storage_pool_lookup_by_name("default")
     for end in (".qcow2", "-seed.iso", "-console.log"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import platform
 import re
@@ -17,6 +18,7 @@ from guesthouse.cli.guest import images
 from guesthouse.client import Connect, Domain
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import GuesthouseError, InvalidArg, NoDomain, OperationFailed
+from guesthouse.model.port_forward import PortForward
 from guesthouse.provision import passwords, quick
 from guesthouse.provision.cloudinit import CloudInit, read_keys
 from guesthouse.provision.images import catalogue
@@ -25,6 +27,9 @@ from guesthouse.provision.quick import Timing, Wanted
 from guesthouse.units import GIB, MIB, pretty_size
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_PUBLISHED = re.compile(
+    r"(?P<address>(\[[^]]+\]|[^:/]*[^:/0-9-][^:/]*):)?(?P<first>\d{1,5})(-(?P<last>\d{1,5}))?(:(?P<port>\d{1,5}))?(/(?P<proto>tcp|udp))?"
+)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?")
 _STATES = {0: "no state", 1: "running", 2: "idle", 3: "paused", 4: "ending", 5: "off", 6: "crashed", 7: "suspended"}
 _BOOT_TIMEOUT_S = 180.0
@@ -58,6 +63,14 @@ def declare_run(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NET",
         help="default, another network, bridge=NAME, user or none",
+    )
+    parser.add_argument(
+        "-p",
+        "--publish",
+        action="append",
+        default=[],
+        metavar="PORTS",
+        help="[ADDRESS:]PORT:GUESTPORT[/udp], a port of this host that leads to the guest; also FIRST-LAST",
     )
     parser.add_argument(
         "--package", action="append", default=[], metavar="NAME", help="have it installed at the first boot"
@@ -134,16 +147,20 @@ def _find(conn: Connect, name: str) -> Domain:
 
 def run(options: argparse.Namespace) -> int:
     """guest run; returns the exit code."""
-    with _open(options) as conn:
-        image = find_image(conn, options.image, options.arch)
+    timing = Timing()
+    with timing.step("connect"):
+        conn = _open(options)
+    with conn:
+        with timing.step("image"):
+            image = find_image(conn, options.image, options.arch)
         name = options.name or _free_name(conn, image.name)
         wanted = Wanted(name, image, options.cpus, int(size(options.memory, MIB)), virt_type=options.virt_type)
         wanted.disk = size(options.disk, GIB) if options.disk else None
         wanted.networks = options.network or ["default"]
         wanted.autostart = options.autostart
+        wanted.publish = [published(text, name) for text in options.publish]
         wanted.seed, shown = seed(options, image, name)
         check(wanted)
-        timing = Timing()
         begin = time.monotonic()
         guest = quick.make(conn, wanted, timing)
         print(f"{name} runs ({time.monotonic() - begin:.2f} s)", flush=True)
@@ -192,6 +209,24 @@ def check(wanted: Wanted) -> None:
         raise InvalidArg("a guest has at least one processor")
     if wanted.memory < 64:
         raise InvalidArg(f"{wanted.memory} MiB of memory are too few; was {wanted.memory}G meant?")
+
+
+def published(text: str, guest: str) -> PortForward:
+    """What "8080:80", "127.0.0.1:8080:80/udp", "[2001:db8::1]:8080:80" or "8000-8010" stands for. Raises InvalidArg."""
+    match = _PUBLISHED.fullmatch(text)
+    if match is None:
+        raise InvalidArg(f"'{text}' is no port to publish, such as 8080:80, 127.0.0.1:8080:80, 53:53/udp or 8000-8010")
+    first, last = int(match["first"]), int(match["last"] or match["first"])
+    port = int(match["port"]) if match["port"] else None
+    if not (0 < first <= last < 65536) or (port is not None and not 0 < port < 65536):
+        raise InvalidArg(f"'{text}': ports are 1 to 65535")
+    if port is not None and last != first:
+        raise InvalidArg(f"'{text}': several ports lead to the same ones of the guest: {first}-{last}")
+    try:
+        address = ipaddress.ip_address(match["address"][:-1].strip("[]")) if match["address"] else None
+    except ValueError:
+        raise InvalidArg(f"'{text}': '{match['address'][:-1]}' is no IP address of this host") from None
+    return PortForward(match["proto"] or "tcp", (first, last), guest, port, address)
 
 
 def _free_name(conn: Connect, base: str) -> str:

@@ -62,6 +62,7 @@ _NAMES = {
     "interface_bridge": "iface-bridge iface-unbridge",
     "network": "net-autostart net-create net-define net-destroy net-dumpxml net-edit net-info net-name net-start"
     " net-undefine net-update net-uuid",
+    "network_metadata": "net-metadata",
     "network_list": "net-dhcp-leases net-list",
     "network_events": "net-event",
     "network_ports": "net-port-create net-port-delete net-port-dumpxml net-port-list",
