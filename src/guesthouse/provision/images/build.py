@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ _CLOUD = """\
 # a seed or nothing: other sources of data are not waited for
 datasource_list: [NoCloud, ConfigDrive, None]
 apt: {preserve_sources_list: true}
+locale: C.UTF-8
 ssh_genkeytypes: [ed25519, ecdsa]
 """
 _CARDS = """\
@@ -151,11 +153,21 @@ def _packages(recipe: Recipe, target: Path, said: Callable[[str], None]) -> None
         chosen.append("systemd-resolved")
     argv = [
         *("mmdebstrap", "--variant=apt", "--format=tar", f"--include={','.join(chosen)}"),
-        '--customize-hook=chroot "$1" systemctl enable systemd-networkd',
+        # no logical volumes are looked after here, and the search for them takes long at each boot
+        '--customize-hook=chroot "$1" systemctl -q disable e2scrub_reap.service e2scrub_all.timer',
+        '--customize-hook=chroot "$1" systemctl -q enable systemd-networkd',
         *(recipe.codename, str(target), *sources(recipe.codename, recipe.mirror)),
     ]
     last: list[str] = []
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, errors="replace") as run:
+    # a process group of its own, so that all of it can be ended: the first of them waits for the others
+    with subprocess.Popen(
+        argv,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        process_group=0,
+    ) as run:
         assert run.stderr is not None
         try:
             for line in run.stderr:
@@ -166,7 +178,7 @@ def _packages(recipe: Recipe, target: Path, said: Callable[[str], None]) -> None
                     last = [*last[-5:], line]
         except BaseException:
             # it takes down what it mounted
-            run.terminate()
+            os.killpg(run.pid, signal.SIGTERM)
             run.wait()
             raise
     if run.returncode:
