@@ -119,6 +119,9 @@ def wiring(domain: Domain) -> Wiring:
         if nic.type in ("network", "bridge", "ethernet", "direct"):
             assert nic.alias is not None and nic.alias.name is not None
             wired.taps[nic.alias.name] = 3
+            virtio = nic.model is not None and (nic.model.type or "").startswith("virtio")
+            if domain.type == "kvm" and virtio and not (nic.driver is not None and nic.driver.name == "qemu"):
+                wired.accelerators[nic.alias.name] = [3]
     dev = domain.dev
     wished = [wish.id for disk in dev.disks for wish in block.secrets(disk)]
     groups = {layer.source.fdgroup or "": [3, 4] for disk in dev.disks for layer in disk.layers}

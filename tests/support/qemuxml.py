@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from guesthouse.errors import GuesthouseError
 from guesthouse.model.defaults import prepare
+from guesthouse.model.devices.graphics import Listen
 from guesthouse.model.domain import Domain
 from guesthouse.qemu import command
 from support import argv, domains
@@ -57,11 +58,24 @@ def arguments_differ(case: Case) -> list[str]:
     wanted = argv.meaning(argv.read((CASES / case["args"]).read_text()))
     try:
         live = domains.live(domains.define((CASES / case["xml"]).read_text(), domains.REFERENCE_HOST))
+        _configure(case["name"], live)
         got = argv.meaning(command.build(live, domains.wiring(live)).argv)
     except GuesthouseError as error:
         return [f"refused: {error}"]
     less = [f"- {' '.join(option)}" for option in wanted - got]
     return [*less, *(f"+ {' '.join(option)}" for option in got - wanted)]
+
+
+def _configure(name: str, live: Domain) -> None:
+    """What libvirt's test has its configuration say, where its name tells."""
+    if name.endswith("auto-socket-cfg"):
+        for display in live.dev.graphics:
+            folder = f"/var/lib/libvirt/qemu/domain--1-{live.name}"
+            display.listens = [Listen(type="socket", socket=f"{folder}/{display.type}.sock")]
+    if "tlsx509" in name:
+        for device in (*live.dev.serials, *live.dev.channels):
+            if device.type == "tcp" and device.source is not None:
+                device.source.tls = device.source.tls or "yes"
 
 
 def documents_differ(case: Case) -> list[str]:

@@ -132,7 +132,7 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     for memory_module in dev.memories:
         parts += memory.module(domain, memory_module, wiring.memory)
     for hub in dev.hubs:
-        parts += simple.hub(hub)
+        parts += simple.hub(domain, hub)
     parts += block.reservations(domain, wiring.disks)
     fd_sets = block.fd_sets(domain)
     for drive in dev.disks:
@@ -188,7 +188,7 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     for rng in dev.rngs:
         parts += simple.rng(domain, rng, end(rng), wiring.certificates)
     for card_ in dev.smartcards:
-        parts += redirected.smartcard(card_, end(card_), wiring.certificates)
+        parts += redirected.smartcard(domain, card_, end(card_), wiring.certificates)
     for socket in dev.redirdevs:
         parts += redirected.redirdev(domain, socket, end(socket), wiring.certificates)
     node = block.count(domain)

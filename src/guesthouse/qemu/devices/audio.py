@@ -86,7 +86,7 @@ def sound(domain: Domain, device: Sound) -> Parts:
         return parts
     props["audiodev"] = heard
     if model == "usb":
-        props |= usb(device.address)
+        props |= usb(domain, device.address)
     elif model != "sb16":
         props |= pci(domain, device.address)
     return Parts(devices=[props])

@@ -8,7 +8,7 @@ from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.address import Address
 from guesthouse.model.devices.chardev import CharDevice, CharEnd, CharSource, CharTarget
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.common import pci, usb
+from guesthouse.qemu.devices.common import bus_of, pci, usb
 from guesthouse.qemu.parts import Chardev, Parts, Props
 
 _SPICE_AGENT = "com.redhat.spice.0"
@@ -159,7 +159,8 @@ def character(
     elif kind == "virtio":
         props = {"driver": "virtconsole" if device.TAG == "console" else "virtserialport"}
         if device.address is not None:
-            bus = f"virtio-serial{device.address.controller or 0}.0"
+            number = device.address.controller or 0
+            bus = bus_of(domain, "virtio-serial", number, f"virtio-serial{number}") + ".0"
             props |= {"bus": bus, "nr": int(device.address.port or 0)}
         props |= {"chardev": f"char{alias}", "id": alias}
         if device.TAG == "channel" and (target.name or device.type == "spicevmc"):
@@ -178,7 +179,7 @@ def character(
 
 def _serial_place(domain: Domain, driver: str, address: Address | None) -> Props:
     if driver == "usb-serial":
-        return usb(address)
+        return usb(domain, address)
     if driver == "pci-serial":
         return pci(domain, address)
     if address is None or address.type != "isa":

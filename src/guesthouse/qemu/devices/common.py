@@ -10,12 +10,21 @@ from guesthouse.model.domain import Domain
 from guesthouse.qemu.parts import Props
 
 
+def bus_of(domain: Domain, kind: str, index: int, usual: str) -> str:
+    """QEMU's name of a controller: the alias that its user gave, or else the ``usual`` one."""
+    for found in domain.dev.controllers:
+        if found.type == kind and (found.index or 0) == index:
+            alias = (found.alias and found.alias.name) or ""
+            return alias if alias.startswith("ua-") else usual
+    return usual
+
+
 def pci(domain: Domain, address: Address | None) -> Props:
     """``bus`` and ``addr`` of a PCI address."""
     if address is None or address.type != "pci" or address.slot is None:
         raise InternalError("device without a PCI address")
     bus = address.bus or 0
-    name = ("pcie.0" if domain.is_q35 else "pci.0") if bus == 0 else f"pci.{bus}"
+    name = ("pcie.0" if domain.is_q35 else "pci.0") if bus == 0 else bus_of(domain, "pci", bus, f"pci.{bus}")
     place = f"0x{address.slot:x}" + (f".0x{address.function:x}" if address.function else "")
     props: Props = {"bus": name}
     if address.multifunction is not None:
@@ -39,10 +48,10 @@ def virtio_driver(name: str, model: str | None) -> str:
     return name
 
 
-def usb(address: Address | None) -> Props:
+def usb(domain: Domain, address: Address | None) -> Props:
     """``bus`` and ``port`` of a USB address."""
     bus = (address and address.bus) or 0
-    props: Props = {"bus": "usb.0" if bus == 0 else f"usb{bus}.0"}
+    props: Props = {"bus": bus_of(domain, "usb", bus, f"usb{bus or ''}") + ".0"}
     if address is not None and address.port:
         props["port"] = address.port
     return props

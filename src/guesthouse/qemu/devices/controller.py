@@ -85,7 +85,7 @@ def controller(domain: Domain, device: Controller, floppies: Mapping[int, int] |
     elif kind == "fdc":
         return _floppies(domain, floppies or {})
     elif kind == "ccid":
-        return Parts(devices=[{"driver": "usb-ccid", "id": alias, **usb(device.address)}])
+        return Parts(devices=[{"driver": "usb-ccid", "id": alias, **usb(domain, device.address)}])
     else:
         raise ConfigUnsupported(f"Unsupported controller type: {kind}")
     return Parts(devices=[{**props, "id": alias, **pci(domain, device.address)}])

@@ -9,7 +9,7 @@ from guesthouse.model.addresses import disk_index
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.devices import block
-from guesthouse.qemu.devices.common import pci, usb, virtio, virtio_driver
+from guesthouse.qemu.devices.common import bus_of, pci, usb, virtio, virtio_driver
 from guesthouse.qemu.devices.controller import check_iothread
 from guesthouse.qemu.images import TRANSIENT
 from guesthouse.qemu.parts import Chardev, Parts, Props
@@ -155,7 +155,7 @@ def _place(domain: Domain, device: Disk) -> Props:
             props["queue-size"] = driver.queue_size
         return {**props, **virtio(driver), **pci(domain, address)}
     if device.bus == "usb":
-        return {"driver": "usb-storage", **usb(address)}
+        return {"driver": "usb-storage", **usb(domain, address)}
     if address is None or device.bus not in ("fdc", "ide", "sata", "scsi"):
         raise ConfigUnsupported(f"disk bus '{device.bus}' is not supported yet (disk '{device.dev}')")
     if device.bus == "fdc":
@@ -165,8 +165,9 @@ def _place(domain: Domain, device: Disk) -> Props:
     kind = "ide-cd" if device.device == "cdrom" else "ide-hd"
     number = address.bus if device.bus == "ide" else address.unit
     built_in = address.controller == 0 and (device.bus == "ide" or domain.is_q35)
-    controller = "ide" if built_in else f"{device.bus}{address.controller}"
-    props = {"driver": kind, "bus": f"{controller}.{number}"}
+    usual = f"{device.bus}{address.controller}"
+    bus = "ide" if built_in else bus_of(domain, device.bus, address.controller or 0, usual)
+    props = {"driver": kind, "bus": f"{bus}.{number}"}
     if device.bus == "ide":
         props["unit"] = address.unit
     return props
@@ -177,7 +178,8 @@ def _scsi(domain: Domain, device: Disk) -> Props:
     assert address is not None
     model = next((c.model for c in domain.dev.controllers if c.type == "scsi" and c.index == address.controller), None)
     props: Props = {"driver": {"lun": "scsi-block", "cdrom": "scsi-cd"}.get(device.device, "scsi-hd")}
-    props["bus"] = f"scsi{address.controller}.0"
+    number = address.controller or 0
+    props["bus"] = bus_of(domain, "scsi", number, f"scsi{number}") + ".0"
     if model in ("lsilogic", "auto", None):
         props["scsi-id"] = address.unit
     else:

@@ -9,7 +9,7 @@ from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.devices.hostdev import Hostdev
 from guesthouse.model.devices.interface import Interface, InterfaceRom, Teaming
 from guesthouse.model.domain import Domain
-from guesthouse.qemu.devices.common import pci, usb, virtio_driver
+from guesthouse.qemu.devices.common import bus_of, pci, usb, virtio_driver
 from guesthouse.qemu.parts import Parts, Props
 
 _RESETS: dict[str, Props] = {
@@ -42,7 +42,7 @@ def hostdev(domain: Domain, device: Hostdev, end: HostdevEnd, bootindex: int | N
             where = device.place.pci
             return Parts(devices=[_vfio(domain, device, alias, where, device.teaming, device.rom, bootindex)])
         case "usb":
-            return Parts(devices=[_usb(device, alias, bootindex)])
+            return Parts(devices=[_usb(domain, device, alias, bootindex)])
         case "mdev":
             return Parts(devices=[_mdev(domain, device, alias, bootindex)])
         case "scsi":
@@ -92,7 +92,7 @@ def rom_props(rom: InterfaceRom | None) -> Props:
     return props | ({"romfile": rom.file} if rom.file else {})
 
 
-def _usb(device: Hostdev, alias: str, bootindex: int | None) -> Props:
+def _usb(domain: Domain, device: Hostdev, alias: str, bootindex: int | None) -> Props:
     place, source = device.place, device.source
     props: Props = {"driver": "usb-host"}
     if source is None or not source.missing:
@@ -104,7 +104,7 @@ def _usb(device: Hostdev, alias: str, bootindex: int | None) -> Props:
         props["bootindex"] = bootindex
     if source is not None and source.guest_reset is not None:
         props |= _RESETS[source.guest_reset]
-    return props | usb(device.address)
+    return props | usb(domain, device.address)
 
 
 def _mdev(domain: Domain, device: Hostdev, alias: str, bootindex: int | None) -> Props:
@@ -150,10 +150,11 @@ def _scsi_place(domain: Domain, device: Hostdev) -> Props:
         raise InternalError("unexpected address type for scsi disk", domain=ErrorDomain.QEMU)
     bus = address.controller or 0
     narrow = any(c.type == "scsi" and c.index == bus and c.model == "lsilogic" for c in domain.dev.controllers)
+    name = bus_of(domain, "scsi", bus, f"scsi{bus}")
     if narrow:
-        return {"bus": f"scsi{bus}.{address.bus or 0}", "scsi-id": address.unit or 0}
+        return {"bus": f"{name}.{address.bus or 0}", "scsi-id": address.unit or 0}
     return {
-        "bus": f"scsi{bus}.0",
+        "bus": f"{name}.0",
         "channel": address.bus or 0,
         "scsi-id": address.target or 0,
         "lun": address.unit or 0,

@@ -6,7 +6,7 @@ from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.devices.redirected import Redirdev, RedirFilterRule, Shmem, Smartcard
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.devices.chardev import Certificates, HostEnd, host_end
-from guesthouse.qemu.devices.common import pci, usb
+from guesthouse.qemu.devices.common import bus_of, pci, usb
 from guesthouse.qemu.parts import Chardev, Parts, Props
 
 #: Where NSS keeps its certificates.
@@ -23,7 +23,7 @@ def redirdev(domain: Domain, device: Redirdev, end: HostEnd, certificates: Certi
         props["filter"] = "|".join(_rule(rule) for rule in rules)
     if device.boot is not None and device.boot.order:
         props["bootindex"] = device.boot.order
-    parts.devices.append(props | usb(device.address))
+    parts.devices.append(props | usb(domain, device.address))
     return parts
 
 
@@ -35,7 +35,7 @@ def _rule(rule: RedirFilterRule) -> str:
     return ":".join([*words, "1" if rule.allow else "0"])
 
 
-def smartcard(device: Smartcard, end: HostEnd, certificates: Certificates) -> Parts:
+def smartcard(domain: Domain, device: Smartcard, end: HostEnd, certificates: Certificates) -> Parts:
     """A card in the guest's reader."""
     alias = (device.alias and device.alias.name) or "smartcard0"
     parts = Parts()
@@ -49,8 +49,8 @@ def smartcard(device: Smartcard, end: HostEnd, certificates: Certificates) -> Pa
     else:
         parts = host_end(device, end, certificates)
         props = {"driver": "ccid-card-passthru", "chardev": f"char{alias}"}
-    controller = (device.address and device.address.controller) or 0
-    parts.devices.append({**props, "id": alias, "bus": f"ccid{controller}.0"})
+    number = (device.address and device.address.controller) or 0
+    parts.devices.append({**props, "id": alias, "bus": bus_of(domain, "ccid", number, f"ccid{number}") + ".0"})
     return parts
 
 

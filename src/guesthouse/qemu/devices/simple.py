@@ -21,7 +21,7 @@ def input_device(domain: Domain, device: Input) -> Parts:
         return Parts()
     if device.bus == "usb" and kind in ("mouse", "tablet", "keyboard"):
         driver = {"mouse": "usb-mouse", "tablet": "usb-tablet", "keyboard": "usb-kbd"}[kind]
-        return Parts(devices=[{"driver": driver, "id": alias, **usb(device.address)}])
+        return Parts(devices=[{"driver": driver, "id": alias, **usb(domain, device.address)}])
     if device.bus == "virtio" and kind in ("mouse", "tablet", "keyboard", "passthrough"):
         name = "virtio-input-host-pci" if kind == "passthrough" else f"virtio-{kind}-pci"
         props: Props = {"driver": virtio_driver(name, device.model), **virtio(device.driver), "id": alias}
@@ -96,7 +96,9 @@ def watchdog(domain: Domain, device: Watchdog) -> Parts:
     raise ConfigUnsupported(text)
 
 
-def hub(device: Hub) -> Parts:
+def hub(domain: Domain, device: Hub) -> Parts:
     return Parts(
-        devices=[{"driver": "usb-hub", "id": (device.alias and device.alias.name) or "hub0", **usb(device.address)}]
+        devices=[
+            {"driver": "usb-hub", "id": (device.alias and device.alias.name) or "hub0", **usb(domain, device.address)}
+        ]
     )
