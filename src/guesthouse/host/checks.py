@@ -392,6 +392,47 @@ def check_forward_policy(host: Host) -> Iterator[Finding]:
             lost += ", and those on host bridges neither (br_netfilter is on)"
             command += "; sudo sysctl -w net.bridge.bridge-nf-call-iptables=0"
         yield Finding("firewall", WARN, f"{what}: {lost}", command)
+    yield from _other_chains(host)
+
+
+def _other_chains(host: Host) -> Iterator[Finding]:
+    """What drops forwarded packets beside iptables' chain: a drop of any table's is the last word."""
+    program = host.program("nft")
+    for family, table, chain, policy in _forward_chains(
+        host.run([str(program), "list", "chains"]) if program else None
+    ):
+        where = f"{family} {table} {chain}"
+        if where == "ip filter FORWARD" or table == "guesthouse":
+            continue
+        rules = host.run([str(program), "list", "chain", family, table, chain]) or ""
+        if table == "firewalld":
+            if "reject" in rules and "virbr" not in (host.run([str(program), "list", "table", family, table]) or ""):
+                yield Finding(
+                    "firewall",
+                    WARN,
+                    "firewalld rejects forwarded packets: guests on NAT networks reach nothing outside",
+                    "sudo firewall-cmd --permanent --zone=trusted --add-interface=virbr0; sudo firewall-cmd --reload",
+                )
+        elif policy == "drop" and "virbr" not in rules:
+            yield Finding(
+                "firewall",
+                WARN,
+                f"the chain '{where}' drops forwarded packets: guests on NAT networks reach nothing outside",
+                f"for way in iifname oifname; do sudo nft insert rule {where} $way 'virbr*' accept; done",
+            )
+
+
+def _forward_chains(text: str | None) -> Iterator[tuple[str, str, str, str]]:
+    """Family, table, name and policy of the chains that forwarded packets go through, from nft's list of chains."""
+    family = table = chain = ""
+    for line in (text or "").splitlines():
+        words = line.split()
+        if words[:1] == ["table"] and len(words) > 2:
+            family, table = words[1:3]
+        elif words[:1] == ["chain"] and len(words) > 1:
+            chain = words[1]
+        elif " hook forward " in line and family in ("ip", "ip6", "inet"):
+            yield family, table, chain, "drop" if "policy drop" in line else "accept"
 
 
 def _forward_rules(host: Host) -> tuple[str, str]:

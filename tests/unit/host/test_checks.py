@@ -11,6 +11,10 @@ import pytest
 from guesthouse.host import checks
 from guesthouse.host.checks import FAIL, OK, WARN, Finding, Host
 from guesthouse.host.kvm import KvmStatus
+from guesthouse.network import bridges, nat
+from support.netns import Host as Machine
+from support.netns import in_netns, run
+from support.networks import network
 
 Check = Callable[[Host], Iterator[Finding]]
 GIB = 1 << 30
@@ -342,6 +346,44 @@ class TestForwardPolicy:
         put(host, "/proc/net/ip_tables_names", "nat\nfilter\n")
         found = only(checks.check_forward_policy, replace(host, run=run))
         assert found.mark == WARN and "iptables-legacy -I FORWARD" in found.remedy
+
+    def test_other_tables(self, host: Host) -> None:
+        chains = (
+            "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
+            "table inet firewalld {\n\tchain filter_FORWARD {\n\t\ttype filter hook forward priority 10; policy accept;\n"
+        )
+        told = {
+            "/usr/sbin/nft list chains": chains,
+            NFT: ACCEPTS,
+            "/usr/sbin/nft list chain inet firewalld filter_FORWARD": "reject with icmpx admin-prohibited",
+        }
+        _, found = checks.check_forward_policy(replace(host, run=answers(told)))
+        assert found.mark == WARN and "--zone=trusted --add-interface=virbr0" in found.remedy
+        told["/usr/sbin/nft list table inet firewalld"] = 'iifname "virbr0" goto'
+        assert only(checks.check_forward_policy, replace(host, run=answers(told))).mark == OK
+
+
+@in_netns
+def test_what_is_said_of_a_firewall_mends_it() -> None:
+    """Where Docker's chain and another table drop what is forwarded, the remedies let guests' packets through."""
+    made = network("<forward mode='nat'/>", bridge="virbr7")
+    bridges.create(made)
+    bridges.enable_forwarding(made)
+    nat.install(made)
+    for chain in ("ip filter FORWARD", "inet theirs others"):
+        run("nft", f"add table {chain.rpartition(' ')[0]}")
+        run("nft", f"add chain {chain} {{ type filter hook forward priority 0; policy drop; }}")
+    with Machine("world", address="198.51.100.1/24") as world, Machine("guest", bridge="virbr7") as guest:
+        world.run("ip", "address", "add", "198.51.100.2/24", "dev", "eth0")
+        guest.run("ip", "address", "add", "10.20.30.50/24", "dev", "eth0")
+        guest.run("ip", "route", "add", "default", "via", "10.20.30.1")
+        assert not guest.reaches("198.51.100.2")
+        found = list(checks.check_forward_policy(Host.here()))
+        assert [finding.mark for finding in found] == [WARN, WARN]
+        for finding in found:
+            run("sh", "-c", finding.remedy.replace("sudo ", ""))
+        assert guest.reaches("198.51.100.2")
+        assert only(checks.check_forward_policy, Host.here()).mark == OK
 
 
 # -- the rest
