@@ -15,9 +15,10 @@ from guesthouse.client import Connect, StorageVol
 from guesthouse.client import Domain as Handle
 from guesthouse.errors import GuesthouseError, InvalidArg, NoDomain, NoStorageVol
 from guesthouse.model.devices.disk import Disk, DiskSource
+from guesthouse.model.devices.interface import MacAddress
 from guesthouse.model.domain import Domain
 from guesthouse.model.storage import Volume, VolumeFormat, VolumeTarget
-from guesthouse.provision import copying, network
+from guesthouse.provision import copying, network, request
 from guesthouse.provision.host import Host
 from guesthouse.provision.storage import Planner, PoolView
 
@@ -101,7 +102,7 @@ def plan(host: Host, document: str) -> Plan:
     for display in guest.dev.graphics:
         if display.port not in (None, -1, 0):
             result.notes.append("Setting the graphics device port to autoport, in order to avoid conflicting.")
-            display.port = -1
+            display.port, display.autoport = -1, None
     given: set[str] = set()
     for nic in guest.dev.interfaces:
         if nic.target is not None:
@@ -112,8 +113,7 @@ def plan(host: Host, document: str) -> Plan:
         while mac in given:
             mac = network.free_mac(host)
         given.add(mac)
-        if nic.mac is not None:
-            nic.mac.address = mac
+        request.part(nic, "mac", MacAddress).address = mac
     for channel in guest.dev.channels:
         target = channel.target.name if channel.target is not None else None
         for source in channel.sources if channel.type == "unix" else []:
@@ -140,13 +140,13 @@ def free_name(host: Host, name: str) -> str:
 
 
 def _part(planner: Planner, disk: Disk) -> Part:
-    part = Part(disk, COPY)
+    found = Part(disk, COPY)
     nothing = disk.source is None or (disk.path is None and disk.kind != "network")
     if nothing or disk.readonly or disk.shareable:
-        part.action = SHARE
+        found.action = SHARE
     if disk.path is not None:
-        part.volume = _volume_at(planner.host.conn, disk.path)
-    return part
+        found.volume = _volume_at(planner.host.conn, disk.path)
+    return found
 
 
 def _volume_at(conn: Connect, path: str) -> StorageVol | None:

@@ -17,7 +17,7 @@ from guesthouse.cli.virt_install.suboptions import spelled, switch, unknown
 from guesthouse.cli.virt_xml import selection
 from guesthouse.model.devices.chardev import Console, Serial
 from guesthouse.model.devices.disk import Disk
-from guesthouse.model.devices.graphics import Graphics
+from guesthouse.model.devices.graphics import Graphics, Video
 from guesthouse.model.devices.hostdev import Hostdev
 from guesthouse.model.devices.interface import Interface
 from guesthouse.model.devices.redirected import Redirdev
@@ -198,6 +198,10 @@ class Editor:
             _finish_disk(part, new, words)
         elif isinstance(part, Graphics):
             self._finish_graphics(part, before, words)
+        elif isinstance(part, Video):
+            kinds = [each.model.type if each.model is not None else None for each in (before, part)]
+            if kinds[0] == "qxl" != kinds[1] and part.model is not None:
+                part.model.ram = part.model.vram64 = part.model.vgamem = None
         elif isinstance(part, Redirdev):
             if "server" in words and part.sources:
                 part.sources[0].mode = part.sources[0].mode or "connect"
@@ -250,7 +254,8 @@ class Editor:
 
     def _finish_graphics(self, part: Graphics, before: Graphics, words: Words) -> None:
         if part.listens and part.listens[0].type == "none" and before.listens != part.listens:
-            part.port = part.tls_port = part.autoport = None
+            part.port = part.tls_port = part.autoport = part.listen = None
+            part.listens = [type(part.listens[0])(type="none")]
         elif {"port", "tlsport", "tlsPort"} & words.keys() and (part.port or 0, part.tls_port or -1) != (-1, -1):
             part.autoport = None
         if before.type == "spice" and part.type != "spice":

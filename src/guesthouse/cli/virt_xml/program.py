@@ -138,8 +138,6 @@ class _Change:
         from guesthouse.cli.virt_xml.selection import is_list
 
         name, action = self.name, self.action
-        if name == "xml" and action != "edit":
-            raise UsageError("--xml can only be used with --edit")
         family = FAMILIES.get(name)
         at = family.at if family is not None else ""
         if "update" in self.options and not at:
@@ -149,7 +147,7 @@ class _Change:
         if action == "build-xml" and not at:
             raise UsageError(f"--build-xml not supported for --{name}")
         if "osinfo" in self.options and action != "add-device":
-            raise UsageError(f"--os-variant/--osinfo is not supported with --{action}")
+            raise UsageError(f"--osinfo/--os-variant is not supported with --{action}")
         if "update" in self.options and "start" in self.options:
             raise UsageError("Cannot use --update and --start at the same time")
 

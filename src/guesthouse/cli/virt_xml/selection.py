@@ -64,9 +64,9 @@ def select(domain: Domain, name: str, action: str, selector: str, host: Host) ->
         if not found:
             raise UsageError(f"No --{name} objects found in the XML")
         if len(found) < abs(number):
-            verb, plural = ("is", "") if len(found) == 1 else ("are", "s")
+            verb, plural = ("'s", "") if len(found) == 1 else (" are", "s")
             raise UsageError(
-                f"'--edit {number}' requested but there {verb} only {len(found)} --{name} object{plural} in the XML"
+                f"'--edit {number}' requested but there{verb} only {len(found)} --{name} object{plural} in the XML"
             )
         return [found[number - 1 if number > 0 else number]]
     words = FAMILIES[name].words(selector)
