@@ -1,5 +1,6 @@
 """Pools on an iSCSI target, without the kernel: C virsh's lines, asked of C libvirtd and of ours, with Debian's tgt as
-target on each one's loopback; and a guest with such disks.
+target on each one's loopback; and a guest with such disks. Pools that need kernels or modules which test machines do
+not have (iscsi, scsi, zfs) stand on a /sys of our own and on programs that write down what they are told.
 
 libvirt counts one block less of each LUN (its arithmetic takes the last block's number for their count); C libvirtd 9.0
 dies of a discovery that finds several targets, so it is asked for one alone.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -77,14 +79,153 @@ pool-dumpxml chap --xpath /pool/source
 pool-delete one
 pool-destroy one
 pool-delete one
+find-storage-pool-sources-as iscsi
+find-storage-pool-sources-as iscsi 127.0.0.1
+find-storage-pool-sources-as iscsi 127.0.0.1 3261
+find-storage-pool-sources-as iscsi ::1 --initiator iqn.x:me
+find-storage-pool-sources-as iscsi ::1 --initiator iqn.x:strange
+pool-define-as i iscsi --source-host 127.0.0.1 --source-dev {OPEN} --target /dev/shm/by-path
+pool-define-as i2 iscsi --source-host 127.0.0.1 --source-dev {OPEN} --target /dev/shm/by-path
+pool-start i
+vol-list i --details
+vol-dumpxml unit:0:0:1 i
+vol-upload unit:0:0:1 {{work}}/secret.xml i
+vol-download unit:0:0:1 {{work}}/back i --length 20
+!cat {{work}}/back
+vol-wipe unit:0:0:1 i
+vol-create-as i x 1M
+vol-delete unit:0:0:1 i
+pool-info i --bytes
+pool-destroy i
+pool-undefine i
+pool-create-as i iscsi --source-host h --source-dev {OPEN} --source-initiator iqn.x:new --target /dev/shm/by-path
+pool-dumpxml i --xpath /pool/source
+pool-destroy i
+pool-create-as i iscsi --source-host h --source-dev iqn.x:refused --target /dev/shm/by-path
+pool-define-as s scsi --adapter-name scsi_host4 --target /dev/shm/by-path
+pool-define-as s2 scsi --adapter-name host4 --target /dev/shm/by-path
+pool-build s
+pool-start s
+vol-list s --details
+vol-key unit:0:0:2 s
+!cat /sys/class/scsi_host/host4/scan
+pool-destroy s
+pool-create-as s3 scsi --adapter-name host4 --target /srv
+pool-create-as s3 scsi --adapter-parent 0000:00:05.0 --adapter-unique-id 3 --target /dev/shm/by-path
+pool-create-as s3 scsi --adapter-parent 0000:00:06.0 --target /dev/shm/by-path
+pool-define-as z zfs --source-name tank
+pool-build z
+pool-define-as z zfs --source-name tank --source-dev /dev/sdx --source-dev /dev/sdy
+pool-build z
+pool-start z
+pool-info z --bytes
+pool-dumpxml z --xpath /pool/target
+vol-list z --details
+vol-dumpxml one z
+vol-create-as z two 5M
+vol-create-as z three 5000000 --allocation 0
+vol-create-as z four 5M --allocation 1M
+vol-create-as z four 5M
+vol-list z --details
+vol-delete two z
+vol-resize four 9M z
+vol-list z
+pool-destroy z
+pool-delete z
+pool-create-as zf zfs --source-name tank/guests --build
+pool-destroy zf
+!cat {{work}}/told
 find-storage-pool-sources-as scsi
 find-storage-pool-sources-as mpath
 pool-create-as m mpath --target /dev/mapper
 pool-define-as m2 mpath --target /dev/mapper
 vol-list m --details
-pool-create-as s scsi --adapter-name host7 --target /dev/disk/by-path
-pool-create-as s scsi --adapter-name frob0 --target /dev/disk/by-path
+pool-create-as s4 scsi --adapter-name host7 --target /dev/disk/by-path
+pool-create-as s4 scsi --adapter-name frob0 --target /dev/disk/by-path
 """.splitlines()
+
+# What {work} and the device {loop} stand for is filled in. Of the SCSI host 4: two disks, and what is none; C libvirtd
+# waits ten seconds for each disk without a name in the pool's folder.
+_SYS = """
+mount -t tmpfs tmpfs /sys/class; mount -t tmpfs tmpfs /sys/bus; mount -t tmpfs tmpfs /dev/shm
+mkdir -p /sys/class/scsi_host /sys/class/iscsi_session/session7/device/target4:0:0 /sys/bus/scsi/devices /dev/shm/by-path
+mkdir -p /sys/bus/pci/0000:00:05.0/host4 && ln -s ../../bus/pci/0000:00:05.0/host4 /sys/class/scsi_host/host4
+touch /sys/class/scsi_host/host4/scan; echo 3 >/sys/class/scsi_host/host4/unique_id
+unit() { mkdir -p /sys/bus/scsi/devices/$1/block/$3; echo $2 >/sys/bus/scsi/devices/$1/type; }
+unit 4:0:0:1 0 {a}; unit 4:0:0:2 0 {b}; unit 4:0:1:0 13 ses; unit 5:0:0:0 0 sdz
+ln -s ../../{a} /dev/shm/by-path/ip-lun-1; ln -s ../../{b} /dev/shm/by-path/ip-lun-2
+for folder in /usr/bin /usr/sbin /usr/lib/udev; do
+    new={work}/over$folder; mkdir -p $new
+    mount -t tmpfs tmpfs $new; mkdir $new/upper $new/work
+    mount -t overlay overlay -o lowerdir=$folder,upperdir=$new/upper,workdir=$new/work $folder
+done
+cp {work}/stand-in /usr/bin/iscsiadm; cp {work}/stand-in /usr/lib/udev/scsi_id
+cp {work}/stand-in /usr/sbin/zfs; cp {work}/stand-in /usr/sbin/zpool
+"""
+# open-iscsi's, ZFS' and udev's programs, as far as pools use them; whatever changes something is written down.
+_STAND_IN = """\
+#!/usr/bin/python3 -IS
+import os, sys
+work, name, args = "{work}/", os.path.basename(sys.argv[0]), sys.argv[1:]
+def kept(what):
+    file = work + f"state-{{what}}"
+    return open(file).read().splitlines() if os.path.exists(file) else []
+def keep(what, lines):
+    with open(work + f"state-{{what}}", "w") as file:
+        file.writelines(f"{{line}}\\n" for line in lines)
+def word(option):
+    return args[args.index(option) + 1]
+def tell():
+    with open(work + "told", "a") as told:
+        print(name, *("NEW" if arg.startswith("libvirt-iface-") else arg for arg in args), file=told)
+if name == "scsi_id":
+    print("serial of", os.path.basename(args[-1]))
+elif name == "iscsiadm":
+    mode = word("--mode")
+    interfaces = kept("iface") or ["default tcp,<empty>,<empty>,<empty>,<empty>", "mine tcp,<empty>,<empty>,,iqn.x:me"]
+    if mode == "session" and "-R" not in args:
+        for number, target in enumerate(kept("session"), 7):
+            print(f"tcp: [{{number}}] 127.0.0.1:3260,1 {{target}} (non-flash)")
+        if not kept("session"):
+            sys.exit("iscsiadm: No active sessions.")
+    elif mode == "iface" and "--op" not in args:
+        print(*interfaces, sep="\\n")
+    else:
+        tell()
+        if mode == "iface" and word("--op") == "new":
+            keep("iface", [*interfaces, f"{{word('--interface')}} tcp,<empty>,<empty>,<empty>,<empty>"])
+        elif mode == "iface":
+            keep("iface", [f"{{word('--interface')}} tcp,<empty>,<empty>,<empty>,{{word('--value')}}", *interfaces[:-1]])
+        elif mode == "discovery":
+            portal = word("--portal")
+            if ":3261," in portal:
+                print("iscsiadm: cannot make connection to 127.0.0.1: Connection refused", file=sys.stderr)
+                sys.exit(4)
+            print(f"{{portal}} iqn.a:one\\n{{portal}} iqn.a:two")
+        elif "--login" in args:
+            if "refused" in word("--targetname"):
+                print("iscsiadm: Could not login", file=sys.stderr)
+                sys.exit(8)
+            keep("session", [word("--targetname")])
+        elif "--logout" in args:
+            keep("session", [])
+elif name == "zpool" and args[0] == "get":
+    for key, value in dict(health="ONLINE", size="1000000", free="600000", allocated="400000").items():
+        print(args[-1], key, value, "-", sep="\\t")
+elif name == "zfs" and args == ["get"]:
+    sys.exit(2)
+elif name == "zfs" and args[0] == "list":
+    print(*(kept("zfs") or ["tank/one\\t1048576\\t1048576"]), sep="\\n")
+else:
+    tell()
+    volumes = kept("zfs") or ["tank/one\\t1048576\\t1048576"]
+    if name == "zfs" and "-V" in args:
+        size = int(word("-V")[:-1]) * 1024
+        reserved = int(word("-o").partition("=")[2][:-1]) * 1024 if "-o" in args else 0 if "-s" in args else size
+        keep("zfs", [*volumes, f"{{args[-1]}}\\t{{size}}\\t{{reserved}}"])
+    elif name == "zfs" and args[0] == "destroy":
+        keep("zfs", [line for line in volumes if not line.startswith(args[-1] + "\\t")])
+"""
 
 
 class Host:
@@ -98,7 +239,32 @@ class Host:
             (self.work / name).write_bytes(b"data" * (size // 4))
         (self.work / "secret.xml").write_text(SECRET)
         (self.work / "chap.xml").write_text(POOL)
-        self.daemon = kind(base / "root")
+        self._loops: list[str] = []
+        self._target = 0
+        try:
+            for name in SIZES:
+                (self.work / f"{name}.loop").write_bytes(b"loop" * (MIB // 4))
+                argv = ["losetup", "-f", "--show", str(self.work / f"{name}.loop")]
+                done = subprocess.run(argv, capture_output=True, text=True)
+                if done.returncode:
+                    pytest.skip(f"no loop devices here: {done.stderr}")
+                self._loops.append(done.stdout.strip())
+            self.daemon = kind(base / "root")
+            self._prepare()
+        except BaseException:
+            self._detach()
+            raise
+
+    def _detach(self) -> None:
+        for loop in self._loops:
+            subprocess.run(["losetup", "-d", loop], check=False)
+
+    def _prepare(self) -> None:
+        stand_in = self.work / "stand-in"
+        stand_in.write_text(_STAND_IN.format(work=self.work))
+        stand_in.chmod(0o755)
+        a, b = (Path(loop).name for loop in self._loops)
+        self.daemon.ns.run("sh", "-euc", _SYS.replace("{work}", str(self.work)).replace("{a}", a).replace("{b}", b))
         self._env = {"TGT_IPC_SOCKET": str(self.work / "tgt")}
         argv = ["tgtd", "-f", "-C", "0", "--iscsi", "portal=127.0.0.1:3260"]
         self._target = self.daemon.ns.spawn(argv, self.work / "tgtd.log", self._env)
@@ -125,8 +291,16 @@ class Host:
         self._administer("--mode target --op bind --tid 2 -I ALL")
 
     def say(self, line: str) -> tuple[int, str]:
-        done = self.daemon.run(*shlex.split(line.replace("{work}", str(self.work))))
-        return done.returncode, (done.stdout + done.stderr).replace(str(self.work), "{work}")
+        text = line.replace("{work}", str(self.work))
+        if text.startswith("!"):
+            done = self.daemon.ns.run("sh", "-c", text[1:], check=False)
+        else:
+            done = self.daemon.run(*shlex.split(text))
+        said = (done.stdout + done.stderr).replace(str(self.work), "{work}").replace("\0", "")
+        for name, loop in zip(SIZES, self._loops, strict=True):
+            said = re.sub(rf"{Path(loop).name}\b", f"loop-{name}", said)
+        said = re.sub(r"<([acm]time)>[0-9.]+", r"<\1>", said)
+        return done.returncode, re.sub("^-+$", "---", re.sub(" +", " ", said), flags=re.M)
 
     def transcript(self) -> list[str]:
         told = []
@@ -141,6 +315,7 @@ class Host:
     def close(self) -> None:
         namespaces.end(self._target, signal.SIGKILL)
         self.daemon.close()
+        self._detach()
 
 
 @pytest.fixture
@@ -212,7 +387,7 @@ def test_one_transcript_and_a_guest(base: Path, ours: Host) -> None:
     code, text = ours.say("create {work}/guest.xml --paused")
     assert code == 0, text
     code, text = ours.say("domblkinfo g vda")
-    assert f"Capacity:       {16 * MIB}\n" in text
+    assert f"Capacity: {16 * MIB}\n" in text
     code, text = ours.say(
         """qemu-monitor-command g '{"execute":"query-named-block-nodes","arguments":{"flat":true}}'"""
     )

@@ -30,6 +30,7 @@ from guesthouse.services.refs import PoolRef, VolumeRef
 from guesthouse.services.secrets import Secrets
 from guesthouse.storage.backend import BUILD_NO_OVERWRITE, BUILD_OVERWRITE, Backend, Key, check_exclusive, check_flags
 from guesthouse.storage.backends import backend, supported_types
+from guesthouse.storage.scsi import same_adapter
 
 _log = logging.getLogger(__name__)
 _KIND = "storage_pool"
@@ -582,7 +583,7 @@ def _same_source(one: Pool, other: Pool) -> bool:
     if one.type == "iscsi":
         return bool(devices[0] & devices[1]) and _portal(one) == _portal(other)
     if one.type == "scsi":
-        return one.source is not None and other.source is not None and one.source.adapter == other.source.adapter
+        return same_adapter(one.source and one.source.adapter, other.source and other.source.adapter)
     return one.type == "mpath" or (one.type == "dir" and one.path == other.path)
 
 

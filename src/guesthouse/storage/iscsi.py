@@ -3,10 +3,12 @@ asks it to."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import secrets
 
-from guesthouse.errors import Domain, InternalError, OperationFailed, XMLError
+from guesthouse.errors import Domain, InternalError, OperationFailed, SystemFailure, XMLError
 from guesthouse.host.sysfs import Sysfs
 from guesthouse.model.storage import Pool, PoolSource, Volume
 from guesthouse.storage.backend import Key, no_key
@@ -63,6 +65,10 @@ class Iscsi(ScsiUnits):
             raise InternalError("cannot find iscsiadm session: ", domain=Domain.STORAGE)
         await run(ISCSIADM, "--mode", "session", "-r", number, "-R")
         folder = f"/class/iscsi_session/session{number}/device"
+        if not self.sysfs.exists(folder):
+            error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            what = f"cannot open directory '{self.sysfs.path(folder)}'"
+            raise SystemFailure.from_os(error, what, domain=Domain.STORAGE)
         targets = [re.match(r"target(\d+):", name) for name in self.sysfs.names(folder)]
         hosts = [int(found[1]) for found in targets if found]
         if not hosts:
@@ -84,9 +90,7 @@ class Iscsi(ScsiUnits):
                 raise OperationFailed(f"no iSCSI interface defined for IQN {name}", domain=Domain.STORAGE)
             words = ["--interface", interface]
         told = await output(ISCSIADM, *_discovery(portal), "--op", "nonpersistent", *words)
-        host = wanted.hosts[0]
-        host.port = host.port or PORT
-        return sources_of(targets_of(told), host, wanted.initiator).to_xml()
+        return sources_of(targets_of(told), wanted.hosts[0], wanted.initiator).to_xml()
 
 
 def targets_of(text: str) -> list[str]:
@@ -152,9 +156,11 @@ def _initiator(source: PoolSource) -> str:
 
 
 def _portal(source: PoolSource) -> str:
+    """As iscsiadm spells it; a source without a port has the usual one from now on."""
     host = source.hosts[0]
+    host.port = host.port or PORT
     name = f"[{host.name}]" if ":" in (host.name or "") else host.name
-    return f"{name}:{host.port or PORT},1"
+    return f"{name}:{host.port},1"
 
 
 def _target(pool: Pool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guesthouse.errors import ConfigUnsupported, Domain, InternalError, XMLError
+from guesthouse.errors import ConfigUnsupported, Domain, GuesthouseError, InternalError, XMLError
 from guesthouse.host.sysfs import Sysfs
 from guesthouse.model.storage import Adapter, Pool, Volume
 from guesthouse.storage.luns import ScsiUnits
@@ -62,6 +62,18 @@ def host_number(sysfs: Sysfs, adapter: Adapter) -> int:
     if not number.isdecimal():
         raise InternalError(f"Invalid adapter name '{name}' for SCSI pool", domain=Domain.STORAGE)
     return int(number)
+
+
+def same_adapter(one: Adapter | None, other: Adapter | None) -> bool:
+    """Whether both are the same adapter now. One that is not there is like no other."""
+    if one is None or other is None:
+        return False
+    if one.type == other.type == "fc_host":
+        return (one.wwnn, one.wwpn) == (other.wwnn, other.wwpn)
+    try:
+        return host_number(Sysfs(), one) == host_number(Sysfs(), other)
+    except GuesthouseError:
+        return False
 
 
 def _at_address(sysfs: Sysfs, adapter: Adapter) -> str:
