@@ -86,8 +86,7 @@ def document(conn: Connect, wanted: Wanted, pool_path: str) -> model.Domain:
     domain = request.domain
     domain.name, domain.uuid, domain.type = wanted.name, units.new_uuid(), wanted.virt_type or ""
     request.kind.arch = wanted.image.arch
-    name = next((name for name in wanted.image.osinfo if name in osinfo.short_ids()), None)
-    request.os = osinfo.find(name or "linux2022")
+    request.os = osinfo.first([*wanted.image.osinfo, "linux2022"])
     domain.memory = domain.current_memory = wanted.memory * 1024
     part(domain, "vcpu", model.Vcpu).value = wanted.cpus
     defaults.choose(request, host)

@@ -94,3 +94,10 @@ def test_the_list_has_every_short_id() -> None:
     listed = {name for line in osinfo.listing() for name in line.split(", ")}
     assert listed >= set(osinfo.short_ids())
     assert "generic" in listed
+
+
+def test_the_first_that_is_known() -> None:
+    assert "debian11" in osinfo.first(["debian99", "debian11", "linux2022"]).short_ids
+    assert "linux2022" in osinfo.first(["linux2022", "debian11"]).short_ids
+    with pytest.raises(osinfo.Unknown, match="'none8'"):
+        osinfo.first(["none7", "none8"])

@@ -9,10 +9,8 @@ import platform
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from guesthouse import client
 from guesthouse.cli.guest.progress import Bar, Steps
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import InvalidArg, OperationFailed
-from guesthouse.provision.images import catalogue, download, store
+from guesthouse.provision.images import store
 from guesthouse.provision.images.store import Image, Store
 from guesthouse.units import pretty_size
 
@@ -104,6 +102,8 @@ def table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _search(words: str, *, as_json: bool) -> int:
+    from guesthouse.provision.images import catalogue
+
     found = catalogue.search(words)
     if as_json:
         print(json.dumps([{"name": e.name, "title": e.title, "arches": list(e.files)} for e in found], indent=2))
@@ -141,6 +141,8 @@ def cache() -> Path:
 
 def pull(images: Store, name: str, arch: str) -> Image:
     """Have the catalogue's image ``name`` in the store; one that is there already is taken."""
+    from guesthouse.provision.images import catalogue, download
+
     entry = catalogue.find(name)
     arch = {"amd64": "x86_64", "arm64": "aarch64"}.get(arch, arch)
     there = images.find(entry.name, arch)
@@ -161,6 +163,8 @@ def pull(images: Store, name: str, arch: str) -> Image:
 
 
 def _fetch(url: str, target: Path) -> None:
+    from guesthouse.provision.images import download
+
     if target.exists():
         return
     print(f"fetching {url}", flush=True)
@@ -172,6 +176,8 @@ def _fetch(url: str, target: Path) -> None:
 
 
 def _keep(images: Store, image: Image, file: Path) -> Image:
+    from guesthouse.provision.images import download
+
     file = download.unpack(file)
     bar = Bar(f"keeping {image.name}")
     try:
@@ -259,6 +265,11 @@ def _made(folder: Path) -> Path:
 
 def _converted(file: Path, folder: Path) -> Path:
     """``file`` as qcow2 or raw: unpacked, taken out of what it is in, and converted, in ``folder``."""
+    import tarfile
+    import zipfile
+
+    from guesthouse.provision.images import download
+
     if file.suffix in (".xz", ".gz", ".bz2"):
         (folder / file.name).symlink_to(file.absolute())
         return _converted(download.unpack(folder / file.name), folder)

@@ -21,7 +21,6 @@ from guesthouse.errors import GuesthouseError, InvalidArg, NoDomain, OperationFa
 from guesthouse.model.port_forward import PortForward
 from guesthouse.provision import passwords, quick
 from guesthouse.provision.cloudinit import CloudInit, read_keys
-from guesthouse.provision.images import catalogue
 from guesthouse.provision.images.store import Image, Store
 from guesthouse.provision.quick import Timing, Wanted
 from guesthouse.units import GIB, MIB, pretty_size
@@ -182,6 +181,8 @@ def find_image(conn: Connect, name: str, arch: str) -> Image:
     found = store.find(name, arch)
     if found is not None:
         return found
+    from guesthouse.provision.images import catalogue
+
     try:
         entry = catalogue.find(name)
     except InvalidArg:
