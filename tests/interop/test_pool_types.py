@@ -498,10 +498,12 @@ def test_capabilities_are_true(base: Path, ours: Host) -> None:
     finally:
         theirs.close()
     served = {"dir", "fs", "netfs", "logical", "disk", "iscsi-direct", "scsi", "mpath"}
-    if find_program(ISCSIADM) is None:  # C libvirt has it whether or not it can do anything
-        want = want.replace("<pool type='iscsi' supported='yes'>", "<pool type='iscsi' supported='no'>")
-    else:
-        served.add("iscsi")
+    # C libvirt has these whether or not they can do anything
+    for type_, program in (("iscsi", ISCSIADM), ("zfs", "/sbin/zfs"), ("rbd", "rbd")):
+        if find_program(program) is None:
+            want = want.replace(f"<pool type='{type_}' supported='yes'>", f"<pool type='{type_}' supported='no'>")
+        else:
+            served.add(type_)
     assert ours.say("pool-capabilities") == want
     assert ours.run("pool-capabilities", str(BIN / "virsh"))[1] == want
     assert set(re.findall("<pool type='(.*)' supported='yes'>", want)) == served

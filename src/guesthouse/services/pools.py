@@ -583,7 +583,7 @@ def _same_source(one: Pool, other: Pool) -> bool:
     if one.type == "iscsi":
         return bool(devices[0] & devices[1]) and _portal(one) == _portal(other)
     if one.type == "scsi":
-        return same_adapter(one.source and one.source.adapter, other.source and other.source.adapter)
+        return same_adapter(*(pool.source.adapter if pool.source else None for pool in (one, other)))
     return one.type == "mpath" or (one.type == "dir" and one.path == other.path)
 
 
