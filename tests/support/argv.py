@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 #: Options that take no value.
 _ALONE = {"-S", "-no-user-config", "-nodefaults", "-no-shutdown", "-no-reboot", "-no-acpi", "-no-hpet"}
+_ALONE |= {"-usb", "-mem-prealloc"}
 _FD = re.compile(r"\b(fd|vhostfd)=\d+|\"(fd|vhostfd)\": \"\d+\"")
 
 Meaning = Counter[tuple[str, str]]
@@ -79,3 +80,47 @@ def meaning(argv: Sequence[str]) -> Meaning:
                 value = value.replace(f",{word}", "")
         found[option, value] += 1
     return found
+
+
+# what an old QEMU was not told, or was told in a way of its own: memory as an object, sandboxes, times in the log, the
+# default processor, its own USB controller
+_NOT_OLD = re.compile(
+    r"-sandbox .*|-msg .*|-usb |-cpu qemu(32|64)|-global PIIX4_PM\.disable_s[34]=.*"
+    r"|-object id=(pc\.ram|ram-node\d+),.*|-object .*,id=ram-node\d+,.*|-mem-prealloc |-mem-path .*|-device .*driver=piix3-usb-uhci,.*id=usb(,.*)?"
+)
+_NEWER_WORDS = (",memory-backend=pc.ram", ",migratable=on", ",l3-cache=off", ",host-cache-info=off", ",dies=1")
+_NEWER_WORDS += (",vgamem_mb=8", ",vgamem_mb=16", ",vram64_size_mb=0", ",rendernode=/dev/dri/foo")
+_WORDS = {"yes": "on", "no": "off"}
+# what stands first, without a name
+_KINDS = {"-device": "driver", "-netdev": "type", "-object": "qom-type"}
+
+
+def old_meaning(argv: Sequence[str]) -> Meaning:
+    """The same for features that QEMU had long ago: of what both kinds can say, in the words of the old."""
+    found: Meaning = Counter()
+    for (option, value), times in meaning(argv).items():
+        if option in _KINDS and value.startswith("{"):
+            value = ",".join(f"{name}={_old(word)}" for name, word in json.loads(value).items())
+        if option in _KINDS:
+            words = value.split(",")
+            words[0] = words[0] if "=" in words[0] else f"{_KINDS[option]}={words[0]}"
+            value = ",".join(sorted(_plain(word) for word in words))
+        elif option == "-numa" and value.startswith("node,"):
+            value = re.sub(r",(mem|memdev)=[^,]*", ",mem", value)
+        for word in _NEWER_WORDS:
+            value = value.replace(word, "")
+        if not _NOT_OLD.fullmatch(f"{option} {value}"):
+            found[option, value] += times
+    return found
+
+
+def _old(word: object) -> str:
+    return {True: "on", False: "off"}[word] if isinstance(word, bool) else str(word)
+
+
+def _plain(word: str) -> str:
+    """Numbers in one notation, booleans in one word."""
+    name, _, value = word.partition("=")
+    if re.fullmatch(r"0x[0-9a-f]+", value):
+        value = str(int(value, 16))
+    return f"{name}={_WORDS.get(value, value)}"

@@ -47,6 +47,11 @@ def with_arguments() -> list[Case]:
     return [case for case in cases() if case["caps"] == "x86_64-latest"]
 
 
+def with_old_arguments() -> list[Case]:
+    """Those whose command line is for a QEMU that had only what the case is about."""
+    return [case for case in cases() if case["caps"] == "explicit"]
+
+
 def with_documents() -> list[Case]:
     """Those with the document that libvirt makes, each once."""
     found = {c["name"]: c for c in cases() if c.get("out") or c.get("out_inactive")}
@@ -55,11 +60,12 @@ def with_documents() -> list[Case]:
 
 def arguments_differ(case: Case) -> list[str]:
     """What our command line has (+) and has not (-); the refusal alone where there is none. Empty: they mean the same."""
-    wanted = argv.meaning(argv.read((CASES / case["args"]).read_text()))
+    meaning = argv.old_meaning if case["caps"] == "explicit" else argv.meaning
+    wanted = meaning(argv.read((CASES / case["args"]).read_text()))
     try:
         live = domains.live(domains.define((CASES / case["xml"]).read_text(), domains.REFERENCE_HOST))
         _configure(case["name"], live)
-        got = argv.meaning(command.build(live, domains.wiring(live)).argv)
+        got = meaning(command.build(live, domains.wiring(live)).argv)
     except GuesthouseError as error:
         return [f"refused: {error}"]
     less = [f"- {' '.join(option)}" for option in wanted - got]
@@ -113,9 +119,10 @@ def as_the_test_knows_it(out: str, wanted: str) -> str:
 
 
 def score() -> dict[str, dict[str, list[str]]]:
-    """``arguments`` and ``documents``: case -> what differs (nothing where all is the same)."""
+    """``arguments``, ``old arguments`` and ``documents``: case -> what differs (nothing where all is the same)."""
     return {
         "arguments": {case["name"]: arguments_differ(case) for case in with_arguments()},
+        "old arguments": {case["name"]: arguments_differ(case) for case in with_old_arguments()},
         "documents": {case["name"]: documents_differ(case) for case in with_documents()},
     }
 
@@ -154,7 +161,7 @@ def show() -> None:
             bad = [name for name, lines in found.items() if lines and name.split("-")[0] == family]
             print(f"  {family:20} {good[family]:3} of {families[family]:3}")
             for name in bad:
-                print(f"      {name}: {reasons[kind].get(name, UNKNOWN)}")
+                print(f"      {name}: {reasons.get(kind, {}).get(name, UNKNOWN)}")
 
 
 def main(words: list[str]) -> None:
@@ -165,6 +172,9 @@ def main(words: list[str]) -> None:
             for case in with_arguments():
                 if case["name"] == name:
                     print("\n".join(["arguments:", *arguments_differ(case)]))
+            for case in with_old_arguments():
+                if case["name"] == name:
+                    print("\n".join(["old arguments:", *arguments_differ(case)]))
             for case in with_documents():
                 if case["name"] == name:
                     print("\n".join(["document:", *documents_differ(case)]))

@@ -105,7 +105,8 @@ def test_commas_are_doubled() -> None:
 
 @needs_reference
 def test_reference_command_lines_mean_the_same() -> None:
-    different = {case["name"] for case in qemuxml.with_arguments() if qemuxml.arguments_differ(case)}
-    known = set(qemuxml.known()["arguments"])
-    assert not different - known, "these meant the same before"
-    assert not known - different, "these mean the same now: run tests/support/qemuxml.py --write"
+    for kind, cases in (("arguments", qemuxml.with_arguments()), ("old arguments", qemuxml.with_old_arguments())):
+        different = {case["name"] for case in cases if qemuxml.arguments_differ(case)}
+        known = set(qemuxml.known()[kind])
+        assert not different - known, "these meant the same before"
+        assert not known - different, "these mean the same now: run tests/support/qemuxml.py --write"

@@ -89,7 +89,7 @@ def rom_props(rom: InterfaceRom | None) -> Props:
     if rom.enabled is False:
         return {"romfile": ""}
     props: Props = {} if rom.bar is None else {"rombar": int(rom.bar)}
-    return props | ({"romfile": rom.file} if rom.file else {})
+    return props | ({} if rom.file is None else {"romfile": rom.file})
 
 
 def _usb(domain: Domain, device: Hostdev, alias: str, bootindex: int | None) -> Props:
