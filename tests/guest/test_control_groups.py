@@ -29,6 +29,7 @@ DOMAIN = """\
     <quota>40000</quota>
     <global_quota>150000</global_quota>
     <iothread_quota>30000</iothread_quota>
+    <vcpusched vcpus='0-1' scheduler='batch'/>
   </cputune>
   <numatune><memory mode='restrictive' nodeset='0'/></numatune>
   <os><type arch='x86_64' machine='q35'>hvm</type></os>
@@ -94,6 +95,7 @@ def test_a_guest_is_held_from_its_start_to_its_end(daemon: Guesthoused) -> None:
     assert file(daemon, "cpu.cfs_period_us", "cpu.max", "vcpu0").endswith("50000")
     assert file(daemon, "cpu.cfs_quota_us", "cpu.max", "iothread1").startswith("30000")
     assert len(threads(daemon, "vcpu0")) == len(threads(daemon, "iothread1")) == 1
+    assert [os.sched_getscheduler(thread) for thread in threads(daemon, "vcpu0")] == [os.SCHED_BATCH]
     assert not threads(daemon, "emulator") and pid in threads(daemon)
     assert file(daemon, "memory.limit_in_bytes", "memory.max") == str(900 << 20)
     assert int(file(daemon, "memory.usage_in_bytes", "memory.current")) > 1 << 20

@@ -28,7 +28,7 @@ def mark(root: Path) -> str:
 def of(root: Path) -> list[Path]:
     """The groups of the guests of the daemon on ``root``."""
     end = mark(root)
-    return sorted(path for tree in trees() for path in tree.glob(f"machine*/**/*{end}"))
+    return sorted(path for tree in trees() for path in tree.glob(f"machine/*{end}"))
 
 
 def of_processes(pids: Iterable[int]) -> list[Path]:
@@ -57,7 +57,7 @@ def remove(groups: Iterable[Path]) -> None:
 
 def left() -> set[str]:
     """Empty groups of daemons like ours: their guests are gone."""
-    groups = [path for tree in trees() for path in tree.glob("machine*/*") if _OURS.search(path.name)]
+    groups = [path for tree in trees() for path in tree.glob("machine/*") if _OURS.search(path.name)]
     return {str(path) for path in groups if not _processes(path)}
 
 

@@ -58,6 +58,8 @@ class Hierarchies:
         self.controllers = controllers
         found = [*([unified] if unified else []), *controllers.values()]
         self.groups = tuple(dict.fromkeys(found))
+        #: Paths below which groups have been made: what is above them has handed down what it has.
+        self.ready: set[str] = set()
 
     @classmethod
     def none(cls) -> Hierarchies:
@@ -150,23 +152,32 @@ class Group:
 
     def make(self) -> None:
         """Make it in each tree. Of the groups above it only "/machine" is made, too: others are their owners' to make."""
-        above, _, name = self.path.rpartition("/")
-        for tree in self._hierarchies.groups:
-            folder = tree.folder
-            for word in [*above.strip("/").split("/"), name]:
-                parent, folder = folder, folder / word
-                if tree.version == 2:
-                    self._hand_down(parent, [_NEW_NAMES.get(each, each) for each in _CONTROLLERS])
-                if word == name or (above == "/machine" and word == "machine"):
-                    self._make_folder(folder, tree)
-                elif not folder.is_dir():
-                    text = f"Failed to create v1 controller {tree.folder.name} for group"
-                    if tree.version == 2:
-                        text = f"Unable to read from '{folder}/cgroup.controllers'"
-                    none = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-                    raise SystemFailure.from_os(none, text, domain=ErrorDomain.CGROUP)
+        above = self.path.rpartition("/")[0]
+        for tree, folder in self._folders.items():
+            if above not in self._hierarchies.ready or not folder.parent.is_dir():
+                self._prepare(tree, above)
+            self._make_folder(folder, tree)
+        self._hierarchies.ready.add(above)
         if "cpuset" in self._hierarchies.controllers and self._hierarchies.controllers["cpuset"].version == 1:
             self.write("cpuset", "cpuset.memory_migrate", "1")
+
+    def _prepare(self, tree: Hierarchy, above: str) -> None:
+        """Have what the tree offers on the way down to ``above`` and in it."""
+        folder = tree.folder
+        for word in (*above.strip("/").split("/"), None):
+            if tree.version == 2:
+                self._hand_down(folder, [_NEW_NAMES.get(each, each) for each in _CONTROLLERS])
+            if word is None:
+                return
+            folder = folder / word
+            if above == "/machine":
+                self._make_folder(folder, tree)
+            elif not folder.is_dir():
+                text = f"Failed to create v1 controller {tree.folder.name} for group"
+                if tree.version == 2:
+                    text = f"Unable to read from '{folder}/cgroup.controllers'"
+                none = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                raise SystemFailure.from_os(none, text, domain=ErrorDomain.CGROUP)
 
     def _make_folder(self, folder: Path, tree: Hierarchy) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guesthouse.model.fields import Attr, Children, Element, Int, Size, Text, UInt
+from guesthouse.model.fields import Attr, Children, Choice, Element, Int, Size, Text, UInt
 
 
 class VcpuPin(Element, tag="vcpupin"):
@@ -17,6 +17,33 @@ class EmulatorPin(Element, tag="emulatorpin"):
 class IoThreadPin(Element, tag="iothreadpin"):
     iothread: int | None = Attr("iothread", UInt, required=True)
     cpuset: str | None = Attr("cpuset", required=True)
+
+
+class Sched(Element):
+    """How the host's kernel schedules threads; ``priority`` is that of "fifo" and "rr" alone."""
+
+    scheduler: str | None = Attr("scheduler", Choice("batch", "idle", "fifo", "rr"), required=True)
+    priority: int | None = Attr("priority", Int())
+
+
+class EmulatorSched(Sched, tag="emulatorsched"):
+    pass
+
+
+class VcpuSched(Element, tag="vcpusched"):
+    """Of some processors; of one alone once the document is prepared."""
+
+    vcpus: str | None = Attr("vcpus", required=True)
+    scheduler: str | None = Attr("scheduler", Choice("batch", "idle", "fifo", "rr"), required=True)
+    priority: int | None = Attr("priority", Int())
+
+
+class IoThreadSched(Element, tag="iothreadsched"):
+    """Likewise, of threads for disks."""
+
+    iothreads: str | None = Attr("iothreads", required=True)
+    scheduler: str | None = Attr("scheduler", Choice("batch", "idle", "fifo", "rr"), required=True)
+    priority: int | None = Attr("priority", Int())
 
 
 class CpuTune(Element, tag="cputune"):
@@ -35,6 +62,9 @@ class CpuTune(Element, tag="cputune"):
     vcpupins: list[VcpuPin] = Children(VcpuPin)
     emulatorpins: list[EmulatorPin] = Children(EmulatorPin)
     iothreadpins: list[IoThreadPin] = Children(IoThreadPin)
+    emulatorscheds: list[EmulatorSched] = Children(EmulatorSched)
+    vcpuscheds: list[VcpuSched] = Children(VcpuSched)
+    iothreadscheds: list[IoThreadSched] = Children(IoThreadSched)
 
 
 class MemTune(Element, tag="memtune"):

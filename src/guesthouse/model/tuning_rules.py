@@ -5,12 +5,14 @@ The rules are libvirt 9.0's (domain_conf.c, domain_validate.c, qemu_validate.c).
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from guesthouse import units
-from guesthouse.errors import ConfigUnsupported, InternalError, XMLError
+from guesthouse.errors import ConfigUnsupported, InternalError, XMLDetail, XMLError
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.board import iothread_ids
 from guesthouse.model.domain import Domain
-from guesthouse.model.tuning import CpuTune, EmulatorPin, IoThreadPin, VcpuPin
+from guesthouse.model.tuning import CpuTune, EmulatorPin, IoThreadPin, IoThreadSched, Sched, VcpuPin, VcpuSched
 
 #: KiB from which on a limit of memory is none.
 UNLIMITED = 9007199254740991
@@ -77,12 +79,47 @@ def _cpu(domain: Domain, tune: CpuTune) -> None:
         if thread.iothread not in threads:
             raise XMLError(f"Cannot find 'iothread' : {thread.iothread}")
     tune.iothreadpins.sort(key=lambda pin: threads.index(pin.iothread))
+    _schedulers(domain, tune)
     every: list[VcpuPin | EmulatorPin | IoThreadPin] = [*tune.vcpupins, *tune.emulatorpins, *tune.iothreadpins]
     for pin in every:
         cpus = units.parse_cpus(pin.cpuset or "")
         if not cpus:
             raise ConfigUnsupported(f"Invalid value of 'cpuset': {pin.cpuset}", domain=ErrorDomain.DOMAIN)
         pin.cpuset = units.format_cpus(cpus)
+
+
+def _schedulers(domain: Domain, tune: CpuTune) -> None:
+    """One element a thread."""
+    if len(tune.emulatorscheds) > 1:
+        raise XMLError("only one emulatorsched is supported")
+    every: list[Sched | VcpuSched | IoThreadSched] = [*tune.emulatorscheds, *tune.vcpuscheds, *tune.iothreadscheds]
+    for sched in every:
+        if sched.scheduler not in ("fifo", "rr"):
+            sched.priority = None
+        elif sched.priority is None:
+            text = f"Missing required attribute 'priority' in element '{sched.TAG}'"
+            raise XMLError(text, domain=ErrorDomain.NONE)
+    vcpus: dict[int, VcpuSched] = {}
+    for each in tune.vcpuscheds:
+        for number in _numbers(each.vcpus, "vcpusched", "vcpus", vcpus):
+            if number < domain.cpu_count:
+                vcpus[number] = VcpuSched(vcpus=str(number), scheduler=each.scheduler, priority=each.priority)
+    tune.vcpuscheds[:] = [vcpus[number] for number in sorted(vcpus)]
+    threads: dict[int, IoThreadSched] = {}
+    known = [each.id for each in iothread_ids(domain)]
+    for one in tune.iothreadscheds:
+        for number in _numbers(one.iothreads, "iothreadsched", "iothreads", threads):
+            if number not in known:
+                raise XMLError(f"Cannot find 'iothread' : {number}")
+            threads[number] = IoThreadSched(iothreads=str(number), scheduler=one.scheduler, priority=one.priority)
+    tune.iothreadscheds[:] = [threads[number] for number in sorted(threads, key=known.index)]
+
+
+def _numbers(text: str | None, element: str, attribute: str, taken: Container[int]) -> list[int]:
+    numbers = sorted(units.parse_cpus(text or ""))
+    if any(number in taken for number in numbers):
+        raise XMLDetail(f"'{element}' attributes '{attribute}' must not overlap")
+    return numbers
 
 
 def _single(numbers: list[int | None], what: str) -> None:

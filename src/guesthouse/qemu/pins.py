@@ -43,6 +43,16 @@ def pin_iothread(document: Domain, number: int, cpuset: str | None) -> None:
     tidy(document)
 
 
+def schedulers(document: Domain) -> dict[str, tuple[str, int]]:
+    """Policy and priority by thread: "emulator" (the main one), "vcpuN", "iothreadN"."""
+    tune = _tune(document)
+    found = {f"vcpu{each.vcpus}": (each.scheduler or "", each.priority or 0) for each in tune.vcpuscheds}
+    for one in tune.emulatorscheds:
+        found["emulator"] = (one.scheduler or "", one.priority or 0)
+    found |= {f"iothread{each.iothreads}": (each.scheduler or "", each.priority or 0) for each in tune.iothreadscheds}
+    return found
+
+
 def unserved(document: Domain) -> str | None:
     """The first element of <cputune> that a guest would not get."""
     return next((str(node.tag) for node in _tune(document).extra_nodes if isinstance(node.tag, str)), None)

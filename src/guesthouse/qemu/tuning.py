@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from guesthouse.errors import OperationInvalid, OperationTimeout, OperationUnsupported, SystemFailure
+from guesthouse.errors import ConfigUnsupported, OperationInvalid, OperationTimeout, OperationUnsupported, SystemFailure
 from guesthouse.model.domain import Domain
 from guesthouse.qemu import figures, iothreads, throttle
 from guesthouse.qemu.machine import Machine
-from guesthouse.qemu.pins import emulator_pinned, iothread_pinned, pinned
+from guesthouse.qemu.pins import emulator_pinned, iothread_pinned, pinned, schedulers
 
 # how long a guest gets to let a processor go (seconds); libvirt waits as long
 _UNPLUG = 5.0
@@ -49,14 +49,18 @@ async def settle_pins(machine: Machine, live: Domain) -> None:
     """Have the guest's threads run where the document says; those of which it says nothing are left as they are."""
     if live.cputune is None and not (live.vcpu is not None and live.vcpu.cpuset):
         return
+    policies = schedulers(live)
+    schedule(machine.pid, policies.get("emulator"))
     if (cpus := emulator_pinned(live)) is not None:
         bind(await emulator_threads(machine), cpus)
     for vcpu in await figures.vcpus(machine):
         if (cpus := pinned(live, vcpu.number)) is not None:
             bind([vcpu.thread], cpus)
+        schedule(vcpu.thread, policies.get(f"vcpu{vcpu.number}"))
     for thread in await iothreads.threads(machine):
         if (cpus := iothread_pinned(live, thread.number)) is not None:
             bind([thread.thread], cpus)
+        schedule(thread.thread, policies.get(f"iothread{thread.number}"))
 
 
 async def set_balloon(machine: Machine, kib: int) -> None:
@@ -139,3 +143,24 @@ def bind(threads: list[int], cpus: set[int]) -> None:
             continue
         except OSError as error:
             raise SystemFailure.from_os(error, f"cannot set CPU affinity on process {thread}", domain=0) from None
+
+
+_POLICIES = {"batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE, "fifo": os.SCHED_FIFO, "rr": os.SCHED_RR}
+
+
+def schedule(thread: int, policy: tuple[str, int] | None) -> None:
+    """Have the host schedule the thread so; None leaves it as it is. Raises ConfigUnsupported for a priority that there
+    is not, SystemFailure; a thread that has ended is passed by."""
+    if policy is None:
+        return
+    number, priority = _POLICIES[policy[0]], policy[1]
+    low, high = os.sched_get_priority_min(number), os.sched_get_priority_max(number)
+    if not low <= priority <= high:
+        raise ConfigUnsupported(f"Scheduler priority {priority} out of range [{low}, {high}]", domain=0)
+    try:
+        os.sched_setscheduler(thread, number, os.sched_param(priority))
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        what = f"Cannot set scheduler parameters for pid {thread}"
+        raise SystemFailure.from_os(error, what, domain=0) from None
