@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterable
 
 from guesthouse import __version__
+from guesthouse.cli import virt_host_validate, virt_qemu_run, virt_xml_validate
 from guesthouse.cli.guest.main import parser as guest_parser
 from guesthouse.cli.virsh import help as helper
 from guesthouse.cli.virsh.command import ALIAS, Command
 from guesthouse.cli.virsh.index import GROUPS, all_commands
-from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS
+from guesthouse.cli.virt_clone.options import ROWS as CLONE_ROWS
+from guesthouse.cli.virt_install.options import FLAG, MAYBE, OPTIONS, Option
+from guesthouse.cli.virt_xml.options import ROWS as XML_ROWS
 from guesthouse.daemon.main import _parser as daemon_parser
 
 
@@ -88,19 +91,17 @@ def virsh() -> str:
     return "\n".join(lines) + "\n"
 
 
-def virt_install() -> str:
-    lines = _head("virt-install", 1, "make a virtual machine and install an operating system in it")
-    lines += [
+def _rows_page(name: str, what: str, synopsis: str, about: list[str], rows: Iterable[Option], see: list[str]) -> str:
+    """The page of a program whose options are rows."""
+    lines = [
+        *_head(name, 1, what),
         ".SH SYNOPSIS",
-        "\\fBvirt\\-install\\fR \\-\\-name NAME \\-\\-memory MIB STORAGE INSTALL [\\fIOPTION\\fR]...",
-    ]
-    lines += [
+        f"\\fB{_text(name)}\\fR {_text(synopsis)}",
         ".SH DESCRIPTION",
-        "Defines a guest as the options say, starts its installation and opens its console. Many options take",
-        "sub\\-options, separated by commas: \\fB\\-\\-disk size=20,bus=virtio\\fR; \\fB\\-\\-disk=?\\fR lists those of one.",
+        *about,
     ]
     group = ""
-    for option in OPTIONS:
+    for option in rows:
         if not option.help:
             continue
         if option.group != group:
@@ -109,7 +110,85 @@ def virt_install() -> str:
         value = {FLAG: "", MAYBE: f" [{option.name.upper()}]"}.get(option.kind, f" {option.name.upper()}")
         names = [f"-{name}" if len(name) == 1 else f"--{name}" for name in option.names]
         lines += _listed([(f"{', '.join(names)}{value}", option.help)])
-    return "\n".join([*lines, *_see("virsh.1", "guest.1", "guesthoused.8")]) + "\n"
+    return "\n".join([*lines, *_see(*see)]) + "\n"
+
+
+def virt_install() -> str:
+    about = [
+        "Defines a guest as the options say, starts its installation and opens its console. Many options take",
+        "sub\\-options, separated by commas: \\fB\\-\\-disk size=20,bus=virtio\\fR; \\fB\\-\\-disk=?\\fR lists those of one.",
+    ]
+    return _rows_page(
+        "virt-install",
+        "make a virtual machine and install an operating system in it",
+        "--name NAME --memory MIB STORAGE INSTALL [OPTION]...",
+        about,
+        OPTIONS,
+        ["virsh.1", "virt-clone.1", "virt-xml.1", "guest.1", "guesthoused.8"],
+    )
+
+
+def virt_clone() -> str:
+    about = [
+        "Makes a guest after another that does not run: with a name, a UUID, MAC addresses, disks and firmware variables",
+        "of its own. What is inside the disks stays as it is. Where it fails or is interrupted, nothing of the clone stays.",
+    ]
+    synopsis = "--original GUEST [--name NAME] --auto-clone|--file PATH... [OPTION]..."
+    what = "make a virtual machine after another"
+    return _rows_page("virt-clone", what, synopsis, about, CLONE_ROWS, ["virsh.1", "virt-install.1", "virt-xml.1"])
+
+
+def virt_xml() -> str:
+    about = [
+        "Changes the document of a guest, or of one that comes from standard input, in the words of virt\\-install's",
+        "options: what \\fB\\-\\-edit\\fR does not name stays as it is. An empty value takes back what was said; the word",
+        "\\fBclearxml=yes\\fR empties a part first. \\fB\\-\\-disk=?\\fR lists the sub\\-options of an option.",
+    ]
+    synopsis = "[GUEST] --edit [SELECTED]|--add-device|--remove-device|--build-xml OPTION [OPTION]..."
+    what = "change a virtual machine's document by options"
+    return _rows_page("virt-xml", what, synopsis, about, XML_ROWS, ["virsh.1", "virt-install.1", "virt-clone.1"])
+
+
+def _usage_page(name: str, what: str, synopsis: str, about: list[str], usage: str) -> str:
+    """The page of a program whose usage says all."""
+    options = re.findall(r"^ +(-\S.*?)  +(\S.*)$|^ +(-s, \S+) (\S.*)$", usage, re.M)
+    rows = [(one or three, two or four) for one, two, three, four in options]
+    lines = [
+        *_head(name, 1, what),
+        ".SH SYNOPSIS",
+        f"\\fB{_text(name)}\\fR {_text(synopsis)}",
+        ".SH DESCRIPTION",
+        *about,
+    ]
+    return "\n".join([*lines, ".SH OPTIONS", *_listed(rows), *_see("virsh.1", "guest.1", "guesthoused.8")]) + "\n"
+
+
+def host_validate() -> str:
+    about = [
+        "Looks at what QEMU's guests need, a line a check: PASS, WARN or FAIL with what is to be done. The exit code is 1",
+        "where a check fails, else 0. \\fBguest doctor\\fR tells more.",
+    ]
+    what = "look whether guests can run on this host"
+    return _usage_page("virt-host-validate", what, "[OPTION]... [qemu]", about, virt_host_validate._USAGE)
+
+
+def xml_validate() -> str:
+    about = [
+        "Validates a document with libvirt's schemas where they are installed, else by reading it as guesthoused does. The",
+        "exit code is 0 for a valid one, 3 for one that is not or is of no known kind, 2 without the file, 4 without the",
+        "schema, 1 for what is no XML and for a wrong command line.",
+    ]
+    what = "look whether a document is one of libvirt's"
+    return _usage_page("virt-xml-validate", what, "XML-FILE [SCHEMA-NAME]", about, virt_xml_validate._USAGE)
+
+
+def qemu_run() -> str:
+    about = [
+        "Starts a daemon for one guest alone, runs the guest that the document describes, and ends when it ends. SIGINT and",
+        "SIGTERM end the guest at once. The exit code is 0 then, and 1 where something fails.",
+    ]
+    what = "run one guest from its document"
+    return _usage_page("virt-qemu-run", what, "[OPTION]... GUEST-XML-FILE", about, virt_qemu_run._USAGE)
 
 
 def _argparse(parser: argparse.ArgumentParser, section: int, what: str, see: list[str]) -> str:
@@ -162,6 +241,11 @@ def guesthoused() -> str:
 PAGES = {
     "man1/virsh.1": virsh,
     "man1/virt-install.1": virt_install,
+    "man1/virt-clone.1": virt_clone,
+    "man1/virt-xml.1": virt_xml,
+    "man1/virt-host-validate.1": host_validate,
+    "man1/virt-xml-validate.1": xml_validate,
+    "man1/virt-qemu-run.1": qemu_run,
     "man1/guest.1": guest,
     "man8/guesthoused.8": guesthoused,
 }

@@ -1,4 +1,4 @@
-# Completion of virt-install for fish. Its options and their sub-options, virt-install itself says.
+# Completion of virt-install, virt-xml and virt-clone for fish. Options and their sub-options, they themselves say.
 
 function __guesthouse_virt_install
     set -l words (commandline -opc)
@@ -26,4 +26,6 @@ function __guesthouse_virt_install
     end
 end
 
-complete -c virt-install -f -a '(__guesthouse_virt_install)'
+for program in virt-install virt-xml virt-clone
+    complete -c $program -f -a '(__guesthouse_virt_install)'
+end

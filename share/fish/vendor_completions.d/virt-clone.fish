@@ -1,0 +1,3 @@
+# virt-clone completes as virt-install does.
+
+source (status dirname)/virt-install.fish

@@ -1,0 +1,3 @@
+# virt-xml completes as virt-install does.
+
+source (status dirname)/virt-install.fish
