@@ -41,6 +41,19 @@ POOL = f"""\
     <auth type='chap' username='joe'><secret usage='lab'/></auth></source>
 </pool>
 """
+SCSI = """\
+<pool type='scsi'><name>at{slot}</name>
+  <source><adapter type='scsi_host'>
+    <parentaddr unique_id='3'><address domain='0x0' bus='0x0' slot='0x0{slot}' function='0x0'/></parentaddr>
+  </adapter></source>
+  <target><path>/dev/shm/by-path</path></target>
+</pool>
+"""
+FC = """\
+<pool type='scsi'><name>fc</name>
+  <source><adapter type='fc_host' wwnn='20000000c9831b4b'/></source><target><path>/dev/shm/by-path</path></target>
+</pool>
+"""
 LINES = f"""\
 pool-define-as one iscsi-direct --source-host 127.0.0.1 --source-dev {OPEN}
 pool-define-as one iscsi-direct --source-host 127.0.0.1 --source-dev {OPEN} --source-initiator iqn.x:me
@@ -112,11 +125,16 @@ vol-key unit:0:0:2 s
 !cat /sys/class/scsi_host/host4/scan
 pool-destroy s
 pool-create-as s3 scsi --adapter-name host4 --target /srv
-pool-create-as s3 scsi --adapter-parent 0000:00:05.0 --adapter-unique-id 3 --target /dev/shm/by-path
-pool-create-as s3 scsi --adapter-parent 0000:00:06.0 --target /dev/shm/by-path
+pool-create {{work}}/at5.xml
+pool-undefine s
+pool-create {{work}}/at5.xml
+vol-list at5
+pool-create {{work}}/at6.xml
+pool-create {{work}}/fc.xml
 pool-define-as z zfs --source-name tank
 pool-build z
-pool-define-as z zfs --source-name tank --source-dev /dev/sdx --source-dev /dev/sdy
+pool-undefine z
+pool-define-as z zfs --source-name tank --source-dev /dev/sdx
 pool-build z
 pool-start z
 pool-info z --bytes
@@ -240,6 +258,9 @@ class Host:
             (self.work / name).write_bytes(b"data" * (size // 4))
         (self.work / "secret.xml").write_text(SECRET)
         (self.work / "chap.xml").write_text(POOL)
+        (self.work / "fc.xml").write_text(FC)
+        for slot in (5, 6):
+            (self.work / f"at{slot}.xml").write_text(SCSI.format(slot=slot))
         self._loops: list[str] = []
         self._target = 0
         try:
