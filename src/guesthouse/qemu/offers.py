@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterable
 
 from guesthouse.host import cpu
+from guesthouse.host.passthrough import vfio_works
+from guesthouse.host.sysfs import Sysfs
 from guesthouse.model.capabilities import (
     CpuMode,
     CpuOffer,
@@ -206,7 +208,7 @@ def _devices(caps: QemuCapabilities, machine: Machine) -> DeviceOffers:
             startupPolicy=["default", "mandatory", "requisite", "optional"],
             subsysType=["usb", "pci", "scsi"] if usb else ["pci", "scsi"],
             capsType=[],
-            pciBackend=[],
+            pciBackend=["default", "vfio"] if vfio_works(Sysfs()) else [],
         ),
         rng=_offer(model=rngs, backendModel=["random", "egd", "builtin"]) if rngs else _no(),
         filesystem=_filesystems(devices),

@@ -81,6 +81,8 @@ def wire_card(live: Domain, nic: Interface, fds: list[int], wiring: Wiring, clos
     if not fds:
         return
     if nic.type == "vdpa":
+        if wiring.monitor_fd < 0:
+            raise ConfigUnsupported("interfaces of type 'vdpa' cannot be plugged into running guests yet")
         wiring.vdpas[alias] = fds[0]
         return
     wiring.taps[alias], wiring.queues[alias] = fds[0], fds[1:]

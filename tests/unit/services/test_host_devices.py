@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from guesthouse.errors import GuesthouseError, SystemFailure
 from guesthouse.model.domain import Domain
 from guesthouse.network.netlink import Netlink
+from guesthouse.qemu.command import Wiring
 from guesthouse.qemu.images import apply, restore
 from guesthouse.qemu.process import User
 from guesthouse.services import host_ends, pci_hostdevs
@@ -250,3 +252,31 @@ def test_device_files_are_given_and_given_back(fake: FakeSysfs) -> None:
     assert node.stat().st_uid == 0
     with pytest.raises(GuesthouseError, match="host doesn't support passthrough of host PCI devices"):
         host_ends.find(guest(pci(FIRST)), fake.sysfs, [])
+
+
+def test_descriptors_of_cards() -> None:
+    """The first is the tap's; a kernel without an accelerator is no error but where one insists."""
+
+    def wired(attributes: str, fds: list[int], monitor: int = 9) -> Wiring:
+        card = f"<interface {attributes}<alias name='net0'/></interface>"
+        live = guest(card)
+        wiring = Wiring(monitor)
+        with ExitStack() as closing:
+            host_ends.wire_card(live, live.dev.interfaces[0], fds, wiring, closing)
+        return wiring
+
+    virtio = "<model type='virtio'/>"
+    several = wired(f"type='direct'><source dev='x'/>{virtio}", [4, 5, 6])
+    assert (several.taps, several.queues) == ({"net0": 4}, {"net0": [5, 6]})
+    assert wired("type='vdpa'><source dev='/dev/v'/>", [4]).vdpas == {"net0": 4}
+    insists = "<driver name='vhost'/>"
+    for attributes, monitor, words in (
+        (f"type='ethernet'><model type='e1000'/>{insists}", 9, "vhost-net is only supported for virtio network interf"),
+        ("type='vdpa'><source dev='/dev/v'/>", -1, "interfaces of type 'vdpa' cannot be plugged into running guests"),
+    ):
+        with pytest.raises(GuesthouseError, match=words):
+            wired(attributes, [4], monitor)
+    if not Path("/dev/vhost-net").exists():
+        assert several.accelerators == {}
+        with pytest.raises(GuesthouseError, match="vhost-net was requested for an interface, but is unavailable"):
+            wired(f"type='direct'><source dev='x'/>{virtio}{insists}", [4])
