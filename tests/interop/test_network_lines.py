@@ -150,7 +150,6 @@ def test_a_guest_is_a_port_and_gets_what_its_group_says(guesthoused: Guesthoused
         "floor.xml": GUEST.format(source.format("<bandwidth><inbound floor='4'/></bandwidth>")),
         "odd.xml": GUEST.format(source.format("<guest dev='eth7'/>")),
         "zone.xml": lan.replace("stp='off'", "zone='public'") + "</network>",
-        "learn.xml": lan.replace("stp='off'", "macTableManager='libvirt'") + "</network>",
         "new.xml": lan.replace("<ip ", "<tea/><ip ", 1) + "</network>",
     }
     lines.write(tmp_path, files)
@@ -162,7 +161,6 @@ def test_a_guest_is_a_port_and_gets_what_its_group_says(guesthoused: Guesthoused
 
     for name, refusal in {
         "zone": "zone public requested for network lan but firewalld is not active",
-        "learn": "macTableManager='libvirt' of network 'lan' is not supported yet",
         "new": "<tea> of network 'lan' is not supported",
     }.items():
         said = say("net-create", f"{tmp_path}/{name}.xml", fails=True)

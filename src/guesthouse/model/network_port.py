@@ -31,6 +31,7 @@ class PortPlug(Element, tag="plug"):
 
     type: str | None = Attr("type", Choice("none", "network", "bridge", "direct", "hostdev-pci"))
     bridge: str | None = Attr("bridge")
+    mac_table_manager: str | None = Attr("macTableManager", Choice("kernel", "libvirt"))
     dev: str | None = Attr("dev")
     mode: str | None = Attr("mode")
     managed: bool | None = Attr("managed", Bool)
@@ -125,7 +126,9 @@ def settle(port: NetworkPort, network: Network) -> None:
     if port.port is None and network.port is not None:
         port.port = network.port.copy()
     if network.bridge_name:
-        port.plug = PortPlug(type="network" if network.owns_bridge else "bridge", bridge=network.bridge_name)
+        manager = network.bridge.mac_table_manager if network.bridge else None
+        kind = "network" if network.owns_bridge else "bridge"
+        port.plug = PortPlug(type=kind, bridge=network.bridge_name, mac_table_manager=manager)
 
 
 def check_floor(port: NetworkPort, network: Network) -> None:

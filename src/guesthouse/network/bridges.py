@@ -35,16 +35,10 @@ def create(network: Network) -> None:
     Raises SystemFailure (EPERM without rights, EEXIST where the name is taken); then nothing is left.
     """
     assert network.bridge is not None and network.bridge.name and network.mac is not None
-    name, bridge = network.bridge.name, network.bridge
+    name = network.bridge.name
     with Netlink() as netlink, contextlib.ExitStack() as undo:
         try:
-            netlink.create_bridge(
-                name,
-                mac=network.mac.address or "",
-                mtu=network.mtu.size if network.mtu else None,
-                stp=bridge.stp is not False,
-                delay=bridge.delay or 0,
-            )
+            _make(netlink, network)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EACCES):
                 text = f"error creating bridge interface {name}: {os.strerror(error.errno)}{_REMEDY}"
@@ -70,6 +64,27 @@ def create(network: Network) -> None:
             with contextlib.suppress(OSError):
                 netlink.add_route(link.index, route.destination, gateway, route.metric or 1)
         undo.pop_all()
+
+
+def _make(netlink: Netlink, network: Network) -> None:
+    bridge = network.bridge
+    assert bridge is not None and network.mac is not None
+    filtering = bridge.mac_table_manager == "libvirt"
+    for vlan_filtering in (True, False) if filtering else (False,):
+        try:
+            netlink.create_bridge(
+                bridge.name or "",
+                mac=network.mac.address or "",
+                mtu=network.mtu.size if network.mtu else None,
+                stp=bridge.stp is not False,
+                delay=bridge.delay or 0,
+                vlan_filtering=vlan_filtering,
+            )
+            return
+        except OSError as error:
+            # it saves ports from getting what is not theirs only to drop it; not every kernel can
+            if not vlan_filtering or error.errno != errno.EOPNOTSUPP:
+                raise
 
 
 def delete(name: str, mac: str | None) -> None:

@@ -32,9 +32,11 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _VF_INFO, _VF_MAC, _VF_VLAN, _WITH_VFS = 22, 29, 1, 1, 2, 1
 _MACVLAN_MODE = 1
 _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthrough": 8}
-_BR_FORWARD_DELAY, _BR_STP_STATE = 1, 5
+_BR_FORWARD_DELAY, _BR_STP_STATE, _BR_VLAN_FILTERING = 1, 5, 7
 _IFLA_PROTINFO_NESTED = 12 | 0x8000
-_BRPORT_ISOLATED = 33
+_BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 8, 9, 33
+_NEWNEIGH = 28
+_NUD_REACHABLE, _NTF_MASTER, _NDA_LLADDR = 0x02, 0x04, 2
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
@@ -216,10 +218,14 @@ class Netlink:
             found.append(Route(ipaddress.ip_network((raw, size), strict=False), device, protocol))
         return found
 
-    def create_bridge(self, name: str, *, mac: str, mtu: int | None, stp: bool, delay: int) -> None:
+    def create_bridge(
+        self, name: str, *, mac: str, mtu: int | None, stp: bool, delay: int, vlan_filtering: bool = False
+    ) -> None:
         """Make a bridge that is down. ``delay`` is the forward delay in seconds. EEXIST where the name is taken."""
         # the kernel counts this delay in hundredths of a second
         data = u32(_BR_FORWARD_DELAY, delay * 100) + u32(_BR_STP_STATE, int(stp))
+        if vlan_filtering:
+            data += _u8(_BR_VLAN_FILTERING, 1)
         info = _text(_INFO_KIND, "bridge") + attr(_INFO_DATA, data)
         body = link_header(0) + _text(_IFLA_IFNAME, name) + attr(_IFLA_ADDRESS, _mac_bytes(mac))
         if mtu:
@@ -284,6 +290,14 @@ class Netlink:
         """Make the bridge port that device ``index`` is reach no other isolated one."""
         data = _u8(_BRPORT_ISOLATED, 1)
         self._do(_SETLINK, 0, link_header(index, family=socket.AF_BRIDGE) + attr(_IFLA_PROTINFO_NESTED, data))
+
+    def fix_port(self, index: int, mac: str) -> None:
+        """Have a bridge know that ``mac`` alone is behind its port ``index``: nothing is learned from what comes, and
+        nothing else is sent there (but what is for many)."""
+        data = _u8(_BRPORT_LEARNING, 0) + _u8(_BRPORT_UNICAST_FLOOD, 0)
+        self._do(_SETLINK, 0, link_header(index, family=socket.AF_BRIDGE) + attr(_IFLA_PROTINFO_NESTED, data))
+        entry = struct.pack("=BxxxiHBB", socket.AF_BRIDGE, index, _NUD_REACHABLE, _NTF_MASTER, 0)
+        self._do(_NEWNEIGH, _CREATE | _EXCL, entry + attr(_NDA_LLADDR, _mac_bytes(mac)))
 
     def add_address(self, index: int, address: IPInterface) -> None:
         """Give a device an address. An IPv6 one is usable at once: a bridge without ports has no carrier, so

@@ -17,8 +17,6 @@ def check(network: Network) -> None:
         raise _refused(f"{unknown} of network '{name}' is not supported")
     if bridge is not None and bridge.zone:
         raise _refused(f"zone {bridge.zone} requested for network {name} but firewalld is not active")
-    if bridge is not None and bridge.mac_table_manager == "libvirt":
-        raise _refused(f"macTableManager='libvirt' of network '{name}' is not supported yet")
 
 
 def _refused(text: str) -> ConfigUnsupported:

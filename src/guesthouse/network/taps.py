@@ -71,11 +71,12 @@ def create_tap(
     mtu: int | None = None,
     vnet_hdr: bool = True,
     isolated: bool = False,
+    fixed: bool = False,
     up: bool = True,
 ) -> Tap:
     """Make a tap, give it :func:`tap_mac` of the guest's ``mac``, the bridge's MTU (or ``mtu``), and make it a port
     of ``bridge``. ``name`` may hold a %d; without it the kernel picks the next free vnet%d. ``isolated`` ports reach
-    no other isolated port.
+    no other isolated port; behind a ``fixed`` one is the guest's MAC and no other.
 
     Raises SystemFailure; then no device is left. Takes about a millisecond.
     """
@@ -94,6 +95,8 @@ def create_tap(
             netlink.set_link(device.index, mac=tap_mac(mac), mtu=mtu or link.mtu, master=link.index, up=up)
             if isolated:
                 netlink.isolate_port(device.index)
+            if fixed:
+                netlink.fix_port(device.index, mac)
         except OSError as error:
             raise SystemFailure.from_os(error, f"Unable to add bridge {bridge} port {tap.name}") from error
         undo.pop_all()

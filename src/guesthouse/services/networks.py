@@ -491,6 +491,7 @@ class Networks:
             queues=(iface.driver.queues if iface.driver else None) or 1,
             mtu=(iface.mtu.size if iface.mtu else None),
             isolated=bool(options and options.isolated),
+            fixed=bool(port and port.plug and port.plug.mac_table_manager == "libvirt"),
             up=iface.link is None or iface.link.state != "down",
         )
         try:

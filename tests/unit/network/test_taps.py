@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import time
 from pathlib import Path
 
 import pytest
 
 from guesthouse.errors import InvalidArg, SystemFailure
+from guesthouse.network import bridges
 from guesthouse.network.netlink import Netlink
 from guesthouse.network.taps import create_tap, exists, set_link_state, tap_mac
 from support.netns import in_netns, run
+from support.networks import document
 
 MAC = "52:54:00:aa:bb:cc"
 
@@ -44,6 +48,37 @@ def test_tap_is_an_up_port_of_its_bridge_and_goes_with_its_descriptor() -> None:
     assert not exists("vnet0") and exists("vnet1")
     second.close()
     second.close()
+
+
+@in_netns
+def test_a_fixed_port_gets_what_is_for_its_guest_alone() -> None:
+    made = document("<bridge name='br0' stp='off' macTableManager='libvirt'/><ip address='10.9.9.1' prefix='24'/>")
+    bridges.create(made)
+    macs = [f"52:54:00:00:00:0{number}" for number in (1, 2, 3)]
+    all_taps = [create_tap("br0", mac, vnet_hdr=False, fixed=True) for mac in macs]
+    first, second, third = (tap.fds[0] for tap in all_taps)
+
+    def sent(target: str, source: str = macs[0]) -> list[bool]:
+        """Who sees a frame from the first guest: the second, the third."""
+        head = bytes.fromhex(target.replace(":", "") + source.replace(":", "") + "88b5")
+        mark = os.urandom(8)
+        os.write(first, head + mark + bytes(46))
+        seen = []
+        for fd in (second, third):
+            found, deadline = False, time.monotonic() + 0.1
+            while not found and time.monotonic() < deadline:
+                if select.select([fd], [], [], 0.02)[0]:
+                    found = mark in os.read(fd, 2048)
+            seen.append(found)
+        return seen
+
+    assert sent(macs[1]) == [True, False] and sent("ff:ff:ff:ff:ff:ff") == [True, True]
+    assert sent("52:54:00:00:00:09") == [False, False]
+    # who lies about its address is not believed: what is for the third guest still goes there
+    assert sent(macs[1], source=macs[2]) == [True, False] and sent(macs[2]) == [False, True]
+    assert "learning off flood off" in run("ip", "-d", "link", "show", "vnet0")
+    for tap in all_taps:
+        tap.close()
 
 
 @in_netns
