@@ -16,7 +16,7 @@ def _rows() -> tuple[Option, ...]:
         Option(("connect", "c"), VALUE, "daemon that has the guest (a libvirt URI)", "General options"),
         Option(("edit",), MAYBE, "change the first (or the SELECTED: 2, -1, all, target=vda, /a/path)", action, ""),
         Option(("add-device",), FLAG, "add a device: --add-device --disk size=1", action),
-        Option(("remove-device",), FLAG, "remove a device: --remove-device --disk vdb (or 2, or all)", action),
+        Option(("remove-device",), FLAG, "remove a device: --remove-device --disk target=vdb (or 2, or all)", action),
         Option(
             ("build-xml",), FLAG, "show what an option gives, and change nothing; a guest need not be named", action
         ),
