@@ -1,18 +1,20 @@
-"""Run by Debian's python3 with python3-libvirt: open files that go to a daemon and come from it; prints a transcript.
+"""Open files that go to a daemon and come from it, by libvirt-python's module or ours; prints a transcript.
 
-Usage: python_libvirt_files.py URI FOLDER
+Usage: python_libvirt_files.py MODULE URI FOLDER
 """
 
+import gc
+import importlib
 import json
 import os
 import pathlib
 import socket
 import sys
+import time
 
-import libvirt
-import libvirt_qemu
-
-uri, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+libvirt = importlib.import_module(sys.argv[1])
+libvirt_qemu = importlib.import_module({"libvirt": "libvirt_qemu"}.get(sys.argv[1], "guesthouse.libvirt.qemu"))
+uri, folder = sys.argv[2], pathlib.Path(sys.argv[3])
 GUEST = f"""
 <domain type='qemu'>
   <name>files</name>
@@ -90,12 +92,15 @@ tell("screen by a socket of ours", lambda: screen_of_ours(0, 0))
 tell("screen that is not there", lambda: screen(1, 0))
 tell("screen's flags", lambda: screen(0, 8))
 with image.open("rb") as plain:
-    tell("no socket", lambda: guest.openGraphics(0, plain.fileno(), 0))
+    tell("no socket", lambda: guest.openGraphics(0, os.dup2(plain.fileno(), 77), 0))
     added = json.loads(libvirt_qemu.qemuMonitorCommandWithFiles(guest, '{"execute":"add-fd"}', [plain.fileno()], 0)[0])
     print("one file", sorted(added["return"]))
     tell("for people", lambda: command("info name", [plain.fileno()], 1))
     tell("two files", lambda: command('{"execute":"add-fd"}', [plain.fileno()] * 2))
 tell("no file", lambda: command('{"execute":"query-name"}', []))
+tell("command of the monitor", lambda: libvirt_qemu.qemuMonitorCommand(guest, "info name", 1))
+tell("agent that is not there", lambda: libvirt_qemu.qemuAgentCommand(guest, '{"execute":"guest-ping"}', 1, 0))
+tell("a QEMU of somebody else's", lambda: libvirt_qemu.qemuAttach(conn, 1, 0))
 tell("channel", lambda: channel("org.example.0"))
 tell("channel again", lambda: channel("channel0"))
 tell("channel by force", lambda: channel(None, libvirt.VIR_DOMAIN_CHANNEL_FORCE))
@@ -106,8 +111,14 @@ for stream in streams[1:]:
 guest.destroy()
 tell("start again", guest.create)
 guest.destroy()
+streams.clear()
+stream = guest = None
+gc.collect()
 conn.close()
+time.sleep(0.5)  # the daemon learns of it when it comes to that
 conn = libvirt.open(uri)
 guest = conn.lookupByName("files")
 tell("start when who brought them has gone", guest.create)
+if guest.isActive():
+    guest.destroy()
 guest.undefine()

@@ -50,6 +50,7 @@ _DOMAINS = (
     ("nwfilter", Domain.NWFILTER),
     ("node_device", Domain.NODEDEV),
     ("domain", Domain.DOMAIN),
+    ("qemu", Domain.NONE),
 )
 
 

@@ -335,8 +335,12 @@ class virDomain(Object):
 
     def FDAssociate(self, name: str, files: list[int], flags: int = 0) -> int:
         """Let the guest's definition name the open ``files``, as long as this connection lives."""
-        args = {"dom": self._o.ref, "name": string(name, "virDomainFDAssociate", "name"), "flags": unsigned(flags)}
-        self._o.session.call_with_files("virDomainFDAssociate", "domain_fd_associate", args, list(files))
+        function = "virDomainFDAssociate"
+        if not files:
+            text = f"nfds in {function} must not be zero"
+            errors.refuse(function, errors.INVALID_ARG, errors.FROM_DOMAIN, text, function, "nfds")
+        args = {"dom": self._o.ref, "name": string(name, function, "name"), "flags": unsigned(flags)}
+        self._o.session.call_with_files(function, "domain_fd_associate", args, list(files))
         return 0
 
     # -- the clock

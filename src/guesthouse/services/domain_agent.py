@@ -13,9 +13,11 @@ from guesthouse.errors import (
     InternalError,
     InvalidArg,
     NoHostname,
+    OperationInvalid,
     OperationUnsupported,
     check_flags,
 )
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.agent import WAIT, Agent, AgentError
 from guesthouse.qemu.machine import Machine
@@ -64,6 +66,8 @@ class DomainAgent:
         """The agent of a running guest. Raises OperationInvalid, ArgumentUnsupported where none is configured,
         AgentUnresponsive where nobody in the guest listens."""
         machine = running(guest)
+        if guest.state != State.RUNNING:
+            raise OperationInvalid("domain is not running", domain=ErrorDomain.QEMU)
         for channel in guest.current.dev.channels:
             target, source = channel.target, channel.source
             if target is None or target.name != CHANNEL or channel.type != "unix" or source is None or not source.path:
