@@ -55,6 +55,8 @@ async def create(
     full), InternalError with qemu-img's words.
     """
     format = volume.target.format_name
+    if source is not None and "dir" in (format, source.target.format_name):
+        raise InternalError("cannot copy from volume to a directory volume", domain=Domain.STORAGE)
     if source is not None and (format != "raw" or source.target.format_name != "raw"):
         await _qemu_img(volume, source, preallocate)
     elif format == "raw":
@@ -242,6 +244,10 @@ async def _qemu_img(volume: Volume, source: Volume | None, preallocate: bool) ->
             format = _image_format(volume)
             await run("qemu-img", "resize", "-f", format, draft.path, str(volume.capacity), keep=[draft.fd])
         await in_thread(lambda check: draft.publish(wanted))
+    except InternalError as error:
+        draft.discard()
+        # the name that the image has for a while says nothing to anybody
+        raise InternalError(error.detail.replace(draft.path, volume.path), domain=Domain.STORAGE) from None
     except BaseException:
         draft.discard()
         raise

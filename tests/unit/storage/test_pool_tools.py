@@ -278,3 +278,15 @@ def test_filling_takes_other_formats_apart(tmp_path: Path) -> None:
         asyncio.run(images.fill(str(target), volume))
         data = target.read_bytes()
         assert data[:4096] == b"x" * 4096 and data[8192:12288] == b"y" * 4096
+
+
+def test_what_cannot_be_made_is_told_of_by_its_name(tmp_path: Path) -> None:
+    volume = Volume.from_xml(
+        f"<volume><capacity>1</capacity><target><path>{tmp_path}/v</path><format type='cow'/></target></volume>"
+    )
+    with pytest.raises(InternalError, match=rf"qemu-img create -f cow {tmp_path}/v 1K\) .* Unknown file format 'cow'"):
+        asyncio.run(images.create(volume))
+    folder = Volume.from_xml("<volume type='dir'><target><path>/srv</path><format type='dir'/></target></volume>")
+    with pytest.raises(InternalError, match="cannot copy from volume to a directory volume"):
+        asyncio.run(images.create(volume, source=folder))
+    assert list(tmp_path.iterdir()) == []
