@@ -459,3 +459,28 @@ def test_waiting_calls_with_descriptors(tmp_path: Path) -> None:
         door.until(lambda: door.server.client_count == 0)
         assert nulls() == before
         door.call(door.gate.set)
+
+
+def test_descriptors_of_calls_that_take_their_time(tmp_path: Path) -> None:
+    """They live as long as the call; and a client cannot use up the daemon's by calls that wait."""
+    before = nulls()
+    slow = xdr.encode("domain_lookup_by_name_args", {"name": "slow"})
+    call = frame(LOOKUP, wire.CALL_WITH_FDS, struct.pack(">I", 1) + slow)
+    with Door(tmp_path, Limits(client_requests=1)) as door, Raw(door.path) as client:
+        client.send(call)
+        send_fds(client, b"\0", 1)
+        door.until(lambda: door.running == 1)
+        assert nulls() == before + 1
+        client.sock.settimeout(0.3)
+        sent = 1
+        try:
+            for sent in range(2, 1000):  # noqa: B007
+                client.send(frame(GET_TYPE, wire.CALL_WITH_FDS, struct.pack(">I", 30)))
+                send_fds(client, b"\0" * 30, 30)
+        except TimeoutError:  # the daemon has stopped reading, and the socket is full
+            pass
+        assert sent < 990
+        assert nulls() - before < 200
+        door.call(door.gate.set)
+        door.until(lambda: nulls() - before < 64 or not door.server.client_count)
+    assert nulls() == before
