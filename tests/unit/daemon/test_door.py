@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from guesthouse.daemon.auth import Rules
 from guesthouse.daemon.server import Limits
 from guesthouse.wire import connection as wire
 from guesthouse.wire import xdr
@@ -484,3 +485,29 @@ def test_descriptors_of_calls_that_take_their_time(tmp_path: Path) -> None:
         door.call(door.gate.set)
         door.until(lambda: nulls() - before < 64 or not door.server.client_count)
     assert nulls() == before
+
+
+def test_a_forwarded_identity_is_held_to_its_rules(door: Door) -> None:
+    rules = [{"who": "user:4711", "may": ["connect:*"]}, {"who": "sasl:bob", "may": ["connect:getattr"]}]
+    door.call(lambda: door.server.set_rules(Rules(rules)))
+
+    def said(**names: object) -> dict[str, object]:
+        kinds = {int: "ullong", str: "string"}
+        params = {name.replace("_", "-"): (kinds[type(value)], value) for name, value in names.items()}
+        return {"params": params, "flags": 0}
+
+    with Raw(door.path) as client:
+        assert client.call("connect_set_identity", **said(nonsense=1)).message.endswith("'nonsense' not supported")
+        assert client.call("domain_lookup_by_name", name="nobody").code == 42
+        assert client.call("connect_set_identity", **said(unix_user_id=4711, unix_group_id=4711)) is None
+        (known,) = door.server.clients
+        assert (known.identity.uid, known.identity.groups, known.identity.pid) == (4711, frozenset({4711}), -1)
+        assert client.call("connect_get_type").type == "QEMU"
+        assert client.call("domain_lookup_by_name", name="nobody").code == 88
+        # who may do everything with connections may still not become root by saying so
+        assert client.call("connect_set_identity", **said(unix_user_id=0)).code == 88
+        assert known.identity.uid == 4711
+    with Raw(door.path) as client:
+        assert client.call("connect_set_identity", **said(sasl_user_name="bob")) is None
+        assert client.call("connect_get_type").type == "QEMU"
+        assert client.call("node_get_free_memory").code == 88
