@@ -230,6 +230,8 @@ def check(domain: Domain) -> None:
             raise ConfigUnsupported(f"Security driver model '{label.model}' is not available")
         if label.type == "static" or (label.type == "none" and label.model == "dac"):
             raise ConfigUnsupported("guests run as the daemon's configured user: another <seclabel> is not supported")
+    for nic in domain.dev.interfaces:
+        interface.check(nic)
     for spec in domain.dev.SPECS:
         for device in getattr(domain.dev, spec.name) if spec.form == "children" else ():
             if device.extra_nodes:

@@ -52,6 +52,8 @@ def find(live: Domain, sysfs: Sysfs, others: Iterable[Guest]) -> list[str]:
             files += _find_usb(device, sysfs)
             _usb_is_free(device, others)
         elif device.type == "mdev":
+            if not passthrough.vfio_works(sysfs):
+                raise ConfigUnsupported("Mediated host device assignment requires VFIO support")
             if not sysfs.exists(f"/bus/mdev/devices/{device.place.uuid}"):
                 raise DeviceMissing(f"mediated device '{device.place.uuid}' not found")
         elif device.type == "scsi" and device.source is not None and device.source.protocol is None:
@@ -173,6 +175,9 @@ def _find_usb(device: Hostdev, sysfs: Sysfs) -> list[str]:
     where = (device.place.bus, device.place.device) if device.place.device else None
     wanted = (source.vendor.id, source.product.id) if source.vendor is not None and source.product is not None else None
     found = []
+    if not sysfs.exists(_USB):
+        text = f"cannot open directory '/sys{_USB}'"
+        raise SystemFailure.from_os(FileNotFoundError(2, os.strerror(2)), text)
     for name in sysfs.names(_USB):
         numbers = [sysfs.text(f"{_USB}/{name}/{file}") for file in ("busnum", "devnum", "idVendor", "idProduct")]
         if None in numbers:

@@ -67,7 +67,7 @@ def _offloads(driver: InterfaceDriver) -> Props:
     return props
 
 
-def _check(device: Interface) -> None:
+def check(device: Interface) -> None:
     """Raises ConfigUnsupported for what the card or its tap would not get."""
     mac = device.mac_address
     source = device.source
@@ -118,7 +118,7 @@ def _check(device: Interface) -> None:
 
 def interface(domain: Domain, device: Interface, bootindex: int | None, end: CardEnd) -> Parts:
     """Backend and card."""
-    _check(device)
+    check(device)
     if device.type == "hostdev":
         return card(domain, device, bootindex)
     alias = (device.alias and device.alias.name) or "net"
