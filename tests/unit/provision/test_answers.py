@@ -15,7 +15,7 @@ from lxml import etree
 
 from guesthouse.errors import ConfigUnsupported, InvalidArg
 from guesthouse.provision import osinfo
-from guesthouse.provision.answers import Answers, Script, script_for
+from guesthouse.provision.answers import Answers, Script, debian, script_for
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@here"
 WANTED = Answers(
@@ -181,3 +181,14 @@ def test_what_no_installer_would_take(change: dict[str, object], words: str) -> 
 def test_systems_without_a_known_installer(name: str) -> None:
     with pytest.raises(ConfigUnsupported, match="unattended installation of"):
         script(name, WANTED)
+
+
+def test_debian_tasks() -> None:
+    """The usual ones, those that were asked for, or the base system alone, for which no menu is run."""
+    wanted = Answers(root_password="secret")
+    assert "tasksel tasksel/first multiselect standard\n" in debian.preseed(wanted)
+    wanted.tasks = ["ssh-server", "web-server"]
+    assert "tasksel tasksel/first multiselect ssh-server, web-server\n" in debian.preseed(wanted)
+    wanted.tasks = []
+    text = debian.preseed(wanted)
+    assert "d-i pkgsel/run_tasksel boolean false\n" in text and "tasksel tasksel/first multiselect\n" in text

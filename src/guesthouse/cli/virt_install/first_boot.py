@@ -134,6 +134,8 @@ def answers_of(text: str, plan: Plan) -> Answers:
             setattr(wanted, name, value.partition(".")[0] if key == "locale" else value)
     if (value := need("unattended", words, "packages")) is not None:
         wanted.packages = value.split()
+    if (value := need("unattended", words, "tasks")) is not None:
+        wanted.tasks = [] if value == "none" else value.replace(",", " ").split()
     if (value := need("unattended", words, "late-command")) is not None:
         wanted.late = [value]
     if words:

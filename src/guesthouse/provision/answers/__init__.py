@@ -28,6 +28,7 @@ class Answers:
     ``user`` None: root (or Administrator) alone. ``locale`` is "de_DE", ``timezone`` "Europe/Berlin", ``disk`` the
     device that is wiped and installed to. ``layout`` is "plain" (one file system) or "lvm". ``mirror`` and ``proxy``
     are URLs. ``late`` are shell commands that run in the installed system. ``desktop`` asks for a graphical one.
+    ``tasks`` are Debian's collections of packages by tasksel's names (none: the base system alone; None: the usual).
     """
 
     hostname: str = "localhost"
@@ -42,6 +43,7 @@ class Answers:
     disk: str = "/dev/vda"
     layout: str = "plain"
     packages: list[str] = field(default_factory=list)
+    tasks: list[str] | None = None
     mirror: str | None = None
     proxy: str | None = None
     late: list[str] = field(default_factory=list)
@@ -67,7 +69,15 @@ class Answers:
             raise InvalidArg("nobody could log in: give a password for root, or a user")
         if self.user and not self.user_password and not self.ssh_keys:
             raise InvalidArg(f"{self.user} could not log in: give a password or a key")
-        for value in (*self.ssh_keys, *self.packages, self.mirror, self.proxy, self.timezone, self.realname):
+        for value in (
+            *self.ssh_keys,
+            *self.packages,
+            *(self.tasks or ()),
+            self.mirror,
+            self.proxy,
+            self.timezone,
+            self.realname,
+        ):
             if value is not None and "\n" in value:
                 raise InvalidArg("a value has more than one line")
 

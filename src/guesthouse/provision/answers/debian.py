@@ -28,7 +28,7 @@ def preseed(a: Answers) -> str:
         *_disk(a),
         "d-i base-installer/install-recommends boolean true",
         "popularity-contest popularity-contest/participate boolean false",
-        f"tasksel tasksel/first multiselect {'standard, desktop' if a.desktop else 'standard'}",
+        *_tasks(a),
         f"d-i pkgsel/include string {' '.join(['openssh-server', *a.packages])}",
         "d-i pkgsel/upgrade select none",
         "d-i grub-installer/only_debian boolean true",
@@ -41,6 +41,14 @@ def preseed(a: Answers) -> str:
         joined = "; ".join(f"in-target sh -c {_quoted(command)}" for command in commands)
         lines.append(f"d-i preseed/late_command string {joined}")
     return "\n".join(lines) + "\n"
+
+
+def _tasks(a: Answers) -> list[str]:
+    tasks = a.tasks
+    if tasks is None:
+        tasks = ["standard", "desktop"] if a.desktop else ["standard"]
+    chosen = f"tasksel tasksel/first multiselect {', '.join(tasks)}".rstrip()
+    return [chosen] if tasks else ["d-i pkgsel/run_tasksel boolean false", chosen]
 
 
 def _quoted(command: str) -> str:

@@ -182,8 +182,8 @@ def _packages(recipe: Recipe, target: Path, said: Callable[[str], None]) -> None
             run.wait()
             raise
     if run.returncode:
-        wrong = [line for line in last if line.startswith(("E: ", "Err"))] or last or ["mmdebstrap failed"]
-        raise OperationFailed(f"the packages of {recipe.codename} could not be put together: {'; '.join(wrong[-3:])}")
+        wrong = last or ["mmdebstrap failed"]
+        raise OperationFailed(f"the packages of {recipe.codename} could not be put together: {'; '.join(wrong[-4:])}")
 
 
 def _root(recipe: Recipe, folder: Path, root_id: str) -> None:
