@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses, bandwidth, board, companions, controller_rules, device_rules, disk_rules, tuning_rules
+from guesthouse.model import (
+    addresses,
+    bandwidth,
+    board,
+    companions,
+    controller_rules,
+    device_rules,
+    disk_rules,
+    tuning_rules,
+)
 from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel

@@ -113,7 +113,7 @@ def test_a_card_that_is_passed_through_gets_its_address_back(tmp_path: Path) -> 
         asyncio.run(taps.plug(iface, "lower0", "passthrough"))
     named = Interface.from_xml(xml.replace("<source", "<target dev='tap-x'/><source"))
     store.put_runtime("macvtap", "tap-x", {"device": "lower0", "mac": "52:54:00:00:00:01", "former": None})
-    with pytest.raises(SystemFailure, match="tap-x@lower0 .*: File exists"):
+    with pytest.raises(SystemFailure, match=r"tap-x@lower0 .*: File exists"):
         asyncio.run(taps.plug(named, "lower0", "bridge"))
     assert store.get_runtime("macvtap", "tap-x") is not None
     store.delete_runtime("macvtap", "tap-x")
