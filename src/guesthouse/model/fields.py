@@ -20,6 +20,7 @@ Each value also has a key, for ``--disk driver.cache=none``: the path of child t
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -553,19 +554,32 @@ class Element:
         setattr(at, option.path[-1], value)
 
 
+@functools.cache
+def _keys_of(cls: Any) -> tuple[dict[str, Option], list[tuple[re.Pattern[str], Option]]]:
+    """The keys of ``cls``, and those with numbers in them as patterns."""
+    options = cls.options()
+    numbered = [(key, option) for key, option in options.items() if "[0-9]*" in key]
+    return options, [(re.compile(re.escape(k).replace(re.escape("[0-9]*"), "([0-9]*)")), o) for k, o in numbered]
+
+
 def find_option(cls: type[Element], key: str) -> tuple[Option, tuple[int, ...]] | None:
     """The option of ``cls`` that ``key`` names, and a number for each list on its path (0 where the key has none); None
     for no such key."""
-    options = cls.options()
+    hashable: Any = cls  # classes are, though equality of their instances hides it from type checkers
+    return _found(hashable, key)
+
+
+@functools.lru_cache(maxsize=1024)
+def _found(cls: Any, key: str) -> tuple[Option, tuple[int, ...]] | None:
+    options, patterns = _keys_of(cls)
     option = options.get(key)
     if option is not None:
         return option, (0,) * option.path.count("0")
-    for pattern, option in options.items():
-        if "[0-9]*" in pattern:
-            match = re.fullmatch(re.escape(pattern).replace(re.escape("[0-9]*"), "([0-9]*)"), key)
-            if match:
-                numbers = [int(text or 0) for text in match.groups()]
-                return option, (*numbers, *(0,) * (option.path.count("0") - len(numbers)))
+    for pattern, option in patterns:
+        match = pattern.fullmatch(key)
+        if match:
+            numbers = [int(text or 0) for text in match.groups()]
+            return option, (*numbers, *(0,) * (option.path.count("0") - len(numbers)))
     return None
 
 

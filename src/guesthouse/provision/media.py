@@ -108,7 +108,7 @@ def _search(pattern: str, text: str) -> bool:
 def identify(place: str) -> osinfo.Os | None:
     """The operating system that the image or the tree ``place`` installs, None where nobody knows."""
     if os.path.isdir(place):  # noqa: PTH112
-        return _identify_by(_treeinfo(Path(place)))
+        return identify_by(_treeinfo(Path(place)))
     descriptor = read_descriptor(place)
     if descriptor is None:
         return None
@@ -121,7 +121,7 @@ def identify(place: str) -> osinfo.Os | None:
                 weight = sum(len(pattern) for pattern in medium.patterns.values())
                 if weight > strength:
                     best, strength = system, weight
-    return best or _identify_by(_treeinfo_of_image(place))
+    return best or identify_by(_treeinfo_of_image(place))
 
 
 def _treeinfo_of_image(place: str) -> Any:
@@ -151,7 +151,7 @@ def _treeinfo_of_image(place: str) -> Any:
         image.close()
 
 
-def _identify_by(info: Any) -> osinfo.Os | None:
+def identify_by(info: Any) -> osinfo.Os | None:
     """The system whose installation tree describes itself so."""
     if info is None:
         return None
@@ -181,6 +181,11 @@ def _treeinfo(folder: Path) -> Any:
         except configparser.Error:
             return None
     return None
+
+
+def places(arch: str) -> tuple[tuple[str, str], ...]:
+    """Where installers for ``arch`` keep kernel and initrd."""
+    return _PLACES.get(arch, ())
 
 
 # -- the installer's kernel

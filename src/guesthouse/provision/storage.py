@@ -186,7 +186,8 @@ class Planner:
             self._new(disk, wish, None, path, guest_name, planned)
             return
         nothing = disk.source is None or not any(
-            getattr(disk.source, name) for name in ("dev", "dir", "protocol", "name", "pool", "volume")
+            getattr(disk.source, name)
+            for name in ("dev", "dir", "protocol", "name", "pool", "volume", "address", "type")
         )
         if pool_name is None and nothing and (wish.size is not None or wish.backing is not None):
             pool_name = "default"

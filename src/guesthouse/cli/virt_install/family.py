@@ -75,7 +75,9 @@ class Family:
         self.apply(request, words, text)
         if edits:
             owner, name = _owner(request.domain, self.at)
-            value = getattr(owner, name)
+            value = getattr(owner, name, None)
+            if value is None:
+                value = next((node for node in owner.extra_nodes if node.tag == name), None)
             if isinstance(value, list):
                 if value:
                     value[-1] = edited(value[-1], edits)

@@ -213,9 +213,10 @@ def _choose_os(
     detected = None
     source = install.cdrom or options.last("location")
     if choice.detect and source is not None and not host.is_remote:
-        from guesthouse.provision import media
+        from guesthouse.provision import media, trees
 
-        detected = media.identify(source.partition(",")[0])
+        place = source.partition(",")[0]
+        detected = trees.Tree(place).identify() if trees.is_url(place) else media.identify(place)
     if detected is not None:
         request.os = detected
     if named or detected is not None or not request.is_hvm:
@@ -325,13 +326,18 @@ def _location(text: str, host: Host, plan: Plan) -> None:
         raise unknown("location", next(iter(words)), FAMILIES["location"].keys())
     if place is None:
         raise UsageError("--location needs a folder, a tree or an image")
-    _check_media(place, host, "--location", plan)
+    from guesthouse.provision import media, trees
+
+    if not trees.is_url(place):
+        _check_media(place, host, "--location", plan)
     if host.is_remote:
         raise UsageError("--location with a daemon on another host is not supported yet; use --cdrom")
-    from guesthouse.provision import media
-
     named = osinfo.find(plan.choice.name) if plan.choice.name is not None else None
-    found = media.boot_files(place, plan.request.arch, named, kernel, initrd)
+    if trees.is_url(place):
+        tree = trees.Tree(place)
+        found = tree.boot_files(plan.request.arch, named or tree.identify(), kernel, initrd)
+    else:
+        found = media.boot_files(place, plan.request.arch, named, kernel, initrd)
     plan.temporary += found.temporary
     plan.install.kernel, plan.install.initrd, plan.install.args = found.kernel, found.initrd, found.args
     if found.cdrom is not None:

@@ -254,7 +254,8 @@ _TIMERS = ("platform", "pit", "rtc", "hpet", "tsc", "kvmclock", "hypervclock")
 
 def _element(name: str, kind: type[Element]) -> Callable[[Request, Words, str], None]:
     def fill(request: Request, words: Words, text: str) -> None:
-        FAMILIES[name].fill(part(request.domain, name, kind), words)
+        if text != "none":
+            FAMILIES[name].fill(part(request.domain, name, kind), words)
 
     return fill
 

@@ -108,13 +108,19 @@ def prune_nodes(element: Element, path: str) -> None:
     for node in nodes:
         if node is not None:
             _prune_node(node)
+            if node in element.extra_nodes and len(nodes) > 1 and _is_blank(node):
+                element.extra_nodes.remove(node)
+
+
+def _is_blank(node: Any) -> bool:
+    return not len(node) and not node.attrib and not (node.text or "").strip()
 
 
 def _prune_node(node: Any) -> None:
     for child in list(node):
         _prune_node(child)
         twins = [other for other in node if other.tag == child.tag]
-        if len(twins) > 1 and not len(child) and not child.attrib and not (child.text or "").strip():
+        if len(twins) > 1 and _is_blank(child):
             node.remove(child)
 
 
@@ -203,6 +209,15 @@ def _set(root: Any, path: str, value: str) -> None:
 def edited(element: Any, edits: list[Edit]) -> Any:
     """``element`` anew, after ``edits``. Raises UsageError, and XMLError where the outcome is wrong."""
     root = element.node()
+    # a type that is chosen later is no type that a document could have
+    later = [place for place in (".", "model") for node in root.findall(place) if node.get("type") == "default"]
+    for place in later:
+        del root.find(place).attrib["type"]
     for edit in edits:
         edit.apply(root)
-    return type(element).parse(root)
+    later = [place for place in later if (node := root.find(place)) is not None and node.get("type") is None]
+    made = type(element).parse(root)
+    for place in later:
+        owner = made if place == "." else getattr(made, place)
+        owner.type = "default"
+    return made
