@@ -57,6 +57,7 @@ _CONSTANT: dict[str, dict[str, Any]] = {
     "storage_pool_is_persistent": {"persistent": 1},
 }
 _RUNNING = 1
+_TEST = "http://libvirt.org/schemas/domain/test/1.0"
 _POOL_RUNNING = 2
 
 
@@ -158,7 +159,7 @@ class OfflineConnect(Connect):
         raise NoDomain(f"no domain with matching uuid '{uuid}'", domain=Domain.TEST)
 
     def _do_domain_get_xml_desc(self, dom: Any, flags: int = 0) -> Any:
-        return SimpleNamespace(xml=_text(self._domains[dom.name]))
+        return SimpleNamespace(xml=_text(_without_state(self._domains[dom.name])))
 
     def _do_domain_get_state(self, dom: Any, flags: int = 0) -> Any:
         return SimpleNamespace(state=_RUNNING, reason=1)
@@ -288,6 +289,16 @@ def _text(node: Any) -> str:
     from lxml import etree
 
     return str(etree.tostring(node, encoding="unicode"))
+
+
+def _without_state(domain: Any) -> Any:
+    """A guest's document without what its file says to the test driver alone, such as <test:runstate>."""
+    import copy
+
+    twin = copy.deepcopy(domain)
+    for node in twin.findall(f"{{{_TEST}}}*"):
+        twin.remove(node)
+    return twin
 
 
 def _child(node: Any, tag: str, text: str) -> None:
