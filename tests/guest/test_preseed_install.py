@@ -50,7 +50,7 @@ def test_debian_installs_itself(daemon: Guesthoused, mirror: Mirror, tmp_path: P
     (tmp_path / "password").write_text(f"{_PASSWORD}\n")
     unattended = (
         f"admin-password-file={tmp_path}/password,user-login=mouse,user-password-file={tmp_path}/password,hostname=cheese,"
-        f"locale=en_GB,timezone=Europe/Berlin,mirror={mirror.url},tasks=none,late-command=echo done >/root/late"
+        f"locale=en_GB,timezone=Europe/Berlin,mirror={mirror.url},tasks=none,late-command=echo done >/etc/late"
     )
     console = tmp_path / "console.log"
     argv = [
@@ -86,7 +86,7 @@ def test_debian_installs_itself(daemon: Guesthoused, mirror: Mirror, tmp_path: P
             terminal.expect(prompt, timeout=120, start=start)
             if user == "root":
                 start = len(terminal.text)
-                terminal.send("cat /root/late /etc/timezone; findmnt -no SOURCE /; cat /etc/apt/sources.list\r")
+                terminal.send("cat /etc/late /etc/timezone; findmnt -no SOURCE /; cat /etc/apt/sources.list\r")
                 seen = terminal.expect(r"(?s)done\s+Europe/Berlin\s+/dev/vda1\s.*# $", start=start)
                 assert f"deb {mirror.url} bookworm main" in seen[0]
             terminal.send("exit\r")
