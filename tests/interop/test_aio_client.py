@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from guesthouse import errors
+from guesthouse import client, errors
 from guesthouse.client import aio
 from support import namespaces, tour
 from support.guesthoused import Guesthoused
@@ -205,3 +205,12 @@ def test_keepalive_notices_a_daemon_that_hangs(mortal: Any) -> None:
                 os.kill(mortal.pid, signal.SIGCONT)
 
     run(work)
+    with client.connect(mortal.uri) as blocking:
+        blocking.set_keep_alive(1, 1)
+        os.kill(mortal.pid, signal.SIGSTOP)
+        try:
+            for _ in range(2):  # the connection stays dead
+                with pytest.raises(errors.InternalError, match="connection closed due to keepalive timeout"):
+                    blocking.get_type()
+        finally:
+            os.kill(mortal.pid, signal.SIGCONT)

@@ -106,6 +106,8 @@ class Link:
         self._machine = wire.Connection()
         self._replies: dict[int, wire.Reply] = {}
         self._dead: GuesthouseError | None = None
+        self._interval = 0.0
+        self._count = 0
         self.events: deque[wire.Message] = deque()
         self.streams: dict[tuple[int, int, int], deque[wire.StreamPacket]] = {}
 
@@ -192,6 +194,20 @@ class Link:
         except OSError as error:
             raise self._die(self._failed(error, "Cannot write data")) from None
 
+    def keep_alive(self, interval: float, count: int) -> None:
+        """Ping a daemon that is silent for ``interval`` seconds while something is waited for, and take it for dead after
+        ``count`` pings without an answer; 0 seconds: wait for ever."""
+        self._interval, self._count = interval, count
+
+    def _until_readable(self) -> None:
+        """Wait for something to read, with pings meanwhile. Raises InternalError where the daemon does not answer them."""
+        silent = 0
+        while not select.select([self._sock], [], [], self._interval)[0]:
+            if silent >= max(self._count, 1):
+                raise self._die(InternalError("connection closed due to keepalive timeout", domain=Domain.RPC))
+            silent += 1
+            self.send(wire.ping())
+
     def wait(self, timeout: float | None) -> bool:
         """Take in what arrives within ``timeout`` seconds (None: for ever); whether anything did."""
         if self._dead is not None:
@@ -204,6 +220,8 @@ class Link:
     def _receive(self) -> None:
         if self._dead is not None:
             raise self._dead
+        if self._interval:
+            self._until_readable()
         try:
             data, ancillary, _, _ = self._sock.recvmsg(
                 _CHUNK, socket.CMSG_SPACE(4 * wire.FDS_MAX), socket.MSG_CMSG_CLOEXEC
@@ -398,6 +416,11 @@ class Session:
     def call_with_files(self, name: str, files: Sequence[int], /, **args: Any) -> Any:
         """The same for a procedure that takes open files along, by their descriptors."""
         return self._link.call_with_files(name, files, **args)
+
+    def set_keep_alive(self, interval: int, count: int) -> None:
+        """Ask a daemon that is silent for ``interval`` seconds, while something is waited for, whether it is there; after
+        ``count`` questions without an answer calls raise InternalError. 0 seconds: never ask."""
+        self._link.keep_alive(interval, count)
 
     def fileno(self) -> int:
         return self._link.fileno()

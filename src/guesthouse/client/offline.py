@@ -112,6 +112,9 @@ class OfflineConnect(Connect):
     def call_with_files(self, name: str, files: Sequence[int], /, **args: Any) -> Any:
         raise NoSupport(api_name(name), domain=Domain.TEST)
 
+    def set_keep_alive(self, interval: int, count: int) -> None:
+        raise NoSupport("virConnectSetKeepAlive", domain=Domain.NONE)
+
     def close(self) -> None:
         """Nothing stays open."""
 

@@ -54,7 +54,11 @@ def test_addresses_of_qemus_own_network() -> None:
         ("<coalesce><rx><frames max='3'/></rx></coalesce>", "user", "coalesce settings on interface type user are not"),
         ("<mtu size='1400'/>", "user", "setting MTU on interface type user is not supported yet"),
         ("<port isolated='yes'/>", "direct", "is not supported for network interfaces with type='direct'"),
-        ("<target dev='x' managed='no'/>", "bridge", "unmanaged target dev is not supported on interfaces of type 'bri"),
+        (
+            "<target dev='x' managed='no'/>",
+            "bridge",
+            "unmanaged target dev is not supported on interfaces of type 'bri",
+        ),
         ("<teaming type='transient'/>", "bridge", "must be type='hostdev', not 'bridge'"),
         ("<driver queues='2'/>", "user", "multiqueue is not supported for network interfaces of type user"),
         ("<driver speed='9'/>", "bridge", "attribute 'speed' of interface"),

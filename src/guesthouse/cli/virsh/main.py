@@ -11,6 +11,7 @@ from guesthouse.cli.virsh.shell import DEBUG, ERROR, INFO, Shell
 from guesthouse.errors import GuesthouseError
 
 # letter: long name, and whether it takes a value: "no", "yes", "maybe"
+_INT_MAX = 2**31 - 1
 _OPTIONS = {
     "c": ("connect", "yes"),
     "d": ("debug", "yes"),
@@ -194,10 +195,15 @@ def _apply(shell: Shell, letter: str, spelled: str, value: str | None) -> bool:
         shell.escape = text
     elif letter in "kK":
         count = parse_number(value or "")
-        if count is None:
+        if count is None or count > _INT_MAX:
             raise Failed(f"Invalid value for option {spelled}")
         if count < 0:
             raise Failed(f"option {spelled} requires a positive integer argument")
+        if letter == "k":
+            shell.keepalive = (count, shell.keepalive[1])
+        else:
+            shell.keepalive = (shell.keepalive[0], count)
+        shell.keepalive_asked = True
     elif letter == "l":
         shell.log_path = value
         shell.open_log()

@@ -44,6 +44,9 @@ class Shell:
         self.readonly = False
         self.quiet = False
         self.timing = False
+        #: Seconds of silence until the daemon is asked whether it is there, and how often without an answer.
+        self.keepalive = (5, 6)
+        self.keepalive_asked = False
         self.debug_level = ERROR
         self.escape = "^]"
         self.interactive = False
@@ -130,12 +133,30 @@ class Shell:
         words = "Failed to reconnect to the hypervisor" if self._lost else "failed to connect to the hypervisor"
         with self.explain(words):
             self._conn = client.connect(uri or self.uri, readonly, ask=_ask)
+            self._keep_alive()
         if uri:
             self.uri = uri
         self.readonly = readonly
         self._lost = False
         if had and not again:
             self.error("Reconnected to the hypervisor")
+
+    def _keep_alive(self) -> None:
+        """Have the connection ask whether the daemon is still there. Raises NoSupport where there is nobody to ask, and
+        that was asked for; the connection is closed then."""
+        from guesthouse.errors import NoSupport
+
+        assert self._conn is not None
+        interval, count = self.keepalive
+        try:
+            if interval:
+                self._conn.set_keep_alive(interval, count)
+        except NoSupport:
+            if self.keepalive_asked:
+                self._conn.close()
+                self._conn = None
+                self.error("Cannot setup keepalive on connection as requested, disconnecting")
+                raise
 
     def ask_names(self) -> Connect:
         """A connection for completing names: the open one, else a read-only one to a daemon that runs already.
