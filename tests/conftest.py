@@ -23,9 +23,9 @@ def nothing_stays_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     before, groups = leftovers.links_and_loops(), cgroups.left()
     yield
     assert leftovers.processes(tmp_path_factory.getbasetemp()) == []
-    assert leftovers.groups(groups) == set()
     # where another session runs beside this one, ./dev looks when both have ended
     if "TESTS_BESIDE" not in os.environ:
+        assert leftovers.groups(groups) == set()
         assert leftovers.links_and_loops() - before == set()
 
 

@@ -13,8 +13,15 @@ from support.golden_guests import GIVEN, block_device, open_folder, prepared
 from support.guesthoused import Guesthoused
 from support.libvirtd import Libvirtd
 
-#: Started by both, not compared: why.
-DIFFERENT = {"cpu-host-model": "without KVM libvirt pieces a model together; ours gives all that QEMU has"}
+#: Started by both; the live documents are not compared, nor the command line of the first: why.
+DIFFERENT = {
+    "cpu-host-model": "without KVM libvirt pieces a model together; ours gives all that QEMU has",
+    "board-q35": "libvirt counts a module's label into the memory of a running guest",
+    "board-uefi": "libvirt keeps what was asked of the firmware beside what was chosen",
+}
+
+#: Not started by libvirtd: why.
+REFUSED_BY_LIBVIRT = {"features": "paravirtual spinlocks without KVM"}
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +92,16 @@ def asked(words: list[str]) -> argv.Meaning:
     for (option, value), number in found.items():
         # our QEMU finds out by itself that an image has no backing file
         value = value.replace('"backing": null, ', "")
+        # the default, which libvirt says to newer ones only
+        value = value.replace(",hpet=on", "") if option == "-machine" else value
+        # each daemon has its own folder of state, and its own numbers of guests
+        value = re.sub(r"/[^\"]*/qemu/(ram|nvram)/(domain-)?(\d+-)?", r"/\1/", value)
         # the clock goes on between the two
         plain[option, re.sub(r"(?<=base=\d{4}-\d\d-\d\dT\d\d):\d\d:\d\d", "", value)] += number
     return plain
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", [name for name in GIVEN if name not in REFUSED_BY_LIBVIRT])
 def test_both_start_the_same(
     name: str, folder: Path, block: str, c_libvirtd: Libvirtd, guesthoused: Guesthoused
 ) -> None:
@@ -98,6 +109,7 @@ def test_both_start_the_same(
     file.write_text(prepared(name, folder, block))
     theirs, their_argv = run_paused(c_libvirtd, file)
     ours, our_argv = run_paused(guesthoused, file)
-    if name not in DIFFERENT:
+    if name != "cpu-host-model":
         assert asked(our_argv) == asked(their_argv)
+    if name not in DIFFERENT:
         assert alike(ours).splitlines() == alike(theirs).splitlines()

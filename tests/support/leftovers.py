@@ -52,7 +52,7 @@ def links_and_loops() -> set[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(sorted(links_and_loops())))
+    print("\n".join(sorted(links_and_loops() | {f"group {path}" for path in cgroups.left()})))
 
 
 def groups(before: set[str]) -> set[str]:

@@ -163,7 +163,7 @@ def assign_aliases(domain: Domain) -> None:
         (dev.tpms, "tpm"),
         (dev.vsocks, "vsock"),
         (dev.iommus, "iommu"),
-        (dev.panics, "panic"),
+        ([panic for panic in dev.panics if panic.model != "hyperv"], "panic"),  # that one is a word to the CPU
         (dev.serials, "serial"),
         (dev.parallels, "parallel"),
         (dev.channels, "channel"),

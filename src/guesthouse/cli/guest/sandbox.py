@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 _NEWNS, _NEWPID, _NEWNET = 0x00020000, 0x20000000, 0x40000000
-_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_MS_REC, _MS_PRIVATE = 16384, 1 << 18
 _PR_SET_PDEATHSIG = 1
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -165,14 +165,10 @@ def _unshare(flags: int) -> None:
 
 
 def _mount_own() -> None:
-    """/proc and /sys show the new namespaces; the cgroups stay as they were."""
-    cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY)
+    """/proc and /sys show the new namespaces. There are no control groups, which would outlive what ends in here."""
     _mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE)
     _mount(b"proc", b"/proc", b"proc", 0)
     _mount(b"sysfs", b"/sys", b"sysfs", 0)
-    with contextlib.suppress(OSError):
-        _mount(f"/proc/self/fd/{cgroups}".encode(), b"/sys/fs/cgroup", None, _MS_BIND | _MS_REC)
-    os.close(cgroups)
 
 
 def _mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
