@@ -53,7 +53,7 @@ def run_paused(daemon: Libvirtd | Guesthoused, file: Path) -> tuple[str, list[st
         return xml, command_of(re.search(r"<uuid>(.*)</uuid>", xml)[1])  # type: ignore[index]
     finally:
         daemon.run("destroy", name)
-        daemon.run("undefine", name)
+        daemon.run("undefine", name, "--nvram")
 
 
 def command_of(uuid: str) -> list[str]:

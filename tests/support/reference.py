@@ -7,6 +7,6 @@ from pathlib import Path
 
 import pytest
 
-REFERENCE = Path(os.environ.get("GUESTHOUSE_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
+REFERENCE = Path(os.environ.get("GUESTHOUSE_REFERENCE", Path(__file__).parents[3] / "shared" / "reference")).resolve()
 
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="no reference data beside the checkout")
