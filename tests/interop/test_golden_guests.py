@@ -78,7 +78,7 @@ def alike(xml: str) -> str:
         (r"'vnet\d+'", "'vnetN'"),
         (r"'[^']*/channel/target/domain-\d+-", "'domain-"),
         (r"/dev/pts/\d+", "/dev/pts/N"),
-        (r"<domain type='qemu' id='\d+'>", "<domain>"),
+        (r"<domain type='qemu' id='\d+'", "<domain"),
     ):
         xml = re.sub(pattern, plain, xml, flags=re.DOTALL if "cpu" in pattern else 0)
     return xml
