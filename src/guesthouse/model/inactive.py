@@ -32,8 +32,9 @@ def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
     for disk in dev.disks:
         if disk.transient is not None and ((disk.source and disk.source.file) or "").endswith(_MADE_UP_IMAGE):
             _lower(disk)
-        if disk.dev in written and written[disk.dev].backing is None:
-            disk.backing = None  # found when the guest started, and to be found anew
+        found = disk.dev in written and written[disk.dev].backing is None
+        if found and disk.backing is not None and disk.backing.source is not None:
+            disk.backing = None  # an image that was found when the guest started, and is to be found anew
         if disk.source is not None:
             disk.source.index = None
         below = disk.backing
