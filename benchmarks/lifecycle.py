@@ -7,10 +7,7 @@ fair best: /dev/kvm is masked for it, since where that only emulates, its probin
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import signal
 import socket
 import statistics
@@ -23,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
+import common  # noqa: E402
 
 from guesthouse import client  # noqa: E402
 from support import namespaces  # noqa: E402
@@ -174,21 +173,11 @@ def table(samples: Samples, note: str) -> str:
     return "\n".join(lines)
 
 
-def write(file: Path, text: str) -> None:
-    mark = "<!-- lifecycle -->"
-    before, _, after = file.read_text().split(mark)
-    file.write_text(f"{before}{mark}\n{text}\n{mark}{after}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds of the lifecycle (default 21)")
+    parser = common.parser(__doc__, 21, "interleaved rounds of the lifecycle")
     parser.add_argument("--guests", type=int, nargs="+", default=[1, 100, 1000], help="sizes of the list")
     parser.add_argument("--no-libvirtd", action="store_true")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this file")
-    args = parser.parse_args()
-    if os.geteuid():
-        parser.error("needs root: both daemons run as system daemons in namespaces")
+    args = common.parsed(parser)
 
     samples = Samples()
     with tempfile.TemporaryDirectory(prefix="lifecycle-") as name:
@@ -219,15 +208,8 @@ def main() -> None:
             for daemon in daemons.values():
                 daemon.close()
         namespaces.remove_tree(folder / "libvirtd")
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    note = (
-        f"Medians of {args.rounds} interleaved rounds; {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{qemu.splitlines()[0].split('(')[0].strip()}, TCG, a guest of 64 MiB without disks."
-    )
-    text = table(samples, note)
-    print(text)
-    if args.write:
-        write(args.write, text)
+    note = f"Medians of {args.rounds} interleaved rounds; {common.host()}, a guest of 64 MiB without disks."
+    common.show(table(samples, note), "lifecycle", args.write)
 
 
 if __name__ == "__main__":

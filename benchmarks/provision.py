@@ -8,9 +8,7 @@ a table of medians; ``--write FILE`` also puts it between the marks ``<!-- provi
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -21,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
+import common  # noqa: E402
 
 from support import namespaces  # noqa: E402
 from support.guesthoused import BIN, Guesthoused  # noqa: E402
@@ -120,21 +120,11 @@ def table(samples: Samples, note: str) -> str:
     return "\n".join(lines)
 
 
-def write(file: Path, text: str) -> None:
-    mark = "<!-- provision -->"
-    before, _, after = file.read_text().split(mark)
-    file.write_text(f"{before}{mark}\n{text}\n{mark}{after}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds of the command (default 7)")
+    parser = common.parser(__doc__, 7, "interleaved rounds of the command")
     parser.add_argument("--boots", type=int, default=1, help="rounds that go on to the login prompt (default 1)")
     parser.add_argument("--image", type=Path, help="a qcow2 with cloud-init (default: one is built)")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this file")
-    args = parser.parse_args()
-    if os.geteuid():
-        parser.error("needs root: both daemons run as system daemons in namespaces")
+    args = common.parsed(parser)
     load = os.getloadavg()[0]
     samples: Samples = {}
     with tempfile.TemporaryDirectory(prefix="provision-") as name:
@@ -157,15 +147,8 @@ def main() -> None:
             if libvirtd is not None:
                 libvirtd.close()
         namespaces.remove_tree(folder / "libvirtd")
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    note = (
-        f"Medians of {args.rounds} interleaved rounds, of the boots {args.boots}; {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, {qemu.splitlines()[0].split('(')[0].strip()}, TCG; the host's load before: {load:.1f}."
-    )
-    text = table(samples, note)
-    print(text)
-    if args.write:
-        write(args.write, text)
+    note = f"Medians of {args.rounds} interleaved rounds, of the boots {args.boots}; {common.host()}; the host's load before: {load:.1f}."
+    common.show(table(samples, note), "provision", args.write)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,11 @@ counted, so that the daemons are measured. The guests are real QEMU processes, p
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import select
 import socket
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
+import common  # noqa: E402
 
 from guesthouse import client  # noqa: E402
 from guesthouse.wire import connection as wire  # noqa: E402
@@ -259,12 +258,6 @@ def table(samples: Samples, note: str) -> str:
     return "\n".join(lines)
 
 
-def write(file: Path, text: str) -> None:
-    mark = "<!-- rpc -->"
-    before, _, after = file.read_text().split(mark)
-    file.write_text(f"{before}{mark}\n{text}\n{mark}{after}")
-
-
 def step(text: str, action: Callable[[], None]) -> None:
     start = time.perf_counter()
     action()
@@ -280,16 +273,12 @@ def prepare(hosts: list[Host], running: int, defined: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds (default 9)")
+    parser = common.parser(__doc__, 9, "interleaved rounds")
     parser.add_argument("--running", type=int, default=50, help="running guests (default 50)")
     parser.add_argument("--guests", type=int, default=1000, help="guests in all (default 1000)")
     parser.add_argument("--calls", type=int, default=1_000_000, help="calls after which memory is looked at")
     parser.add_argument("--no-libvirtd", action="store_true")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this file")
-    args = parser.parse_args()
-    if os.geteuid():
-        parser.error("needs root: both daemons run as system daemons in namespaces")
+    args = common.parsed(parser)
 
     samples = Samples()
     load = os.getloadavg()[0]
@@ -319,15 +308,8 @@ def main() -> None:
             for daemon in daemons.values():
                 daemon.close()
         namespaces.remove_tree(folder / "libvirtd")
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    note = (
-        f"Medians of {args.rounds} interleaved rounds; {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{qemu.splitlines()[0].split('(')[0].strip()}, TCG; the host's load before: {load:.1f}."
-    )
-    text = table(samples, note)
-    print(text)
-    if args.write:
-        write(args.write, text)
+    note = f"Medians of {args.rounds} interleaved rounds; {common.host()}; the host's load before: {load:.1f}."
+    common.show(table(samples, note), "rpc", args.write)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ Needs root. See benchmarks/lifecycle.py for how the daemons run.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
-import platform
 import shlex
 import socket
 import statistics
@@ -25,6 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
+import common  # noqa: E402
 
 from guesthouse import client  # noqa: E402
 from support import namespaces  # noqa: E402
@@ -138,21 +138,11 @@ def table(rows: dict[str, dict[str, list[float]]], note: str) -> str:
     return "\n".join(lines)
 
 
-def write(file: Path, text: str) -> None:
-    mark = "<!-- start -->"
-    before, _, after = file.read_text().split(mark)
-    file.write_text(f"{before}{mark}\n{text}\n{mark}{after}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
+    parser = common.parser(__doc__, 15, "interleaved rounds")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 5, 10, 20, 30], help="devices of the guests")
     parser.add_argument("--no-libvirtd", action="store_true")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this file")
-    args = parser.parse_args()
-    if os.geteuid():
-        parser.error("needs root: both daemons run as system daemons in namespaces")
+    args = common.parsed(parser)
 
     rows: dict[str, dict[str, list[float]]] = {}
     load = os.getloadavg()[0]
@@ -197,15 +187,8 @@ def main() -> None:
             for daemon in daemons.values():
                 daemon.close()
         namespaces.remove_tree(folder / "libvirtd")
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    note = (
-        f"Medians of {args.rounds} interleaved rounds; {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{qemu.splitlines()[0].split('(')[0].strip()}, TCG, q35; the host's load before: {load:.1f}."
-    )
-    text = table(rows, note)
-    print(text)
-    if args.write:
-        write(args.write, text)
+    note = f"Medians of {args.rounds} interleaved rounds; {common.host()}, q35; the host's load before: {load:.1f}."
+    common.show(table(rows, note), "start", args.write)
 
 
 if __name__ == "__main__":
