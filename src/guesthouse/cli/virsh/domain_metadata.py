@@ -10,10 +10,12 @@ from guesthouse.errors import GuesthouseError, NoSupport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from guesthouse.cli.virsh.command import Option
-    from guesthouse.client import Domain
+    from collections.abc import Callable
 
-_DESCRIPTION, _TITLE, _ELEMENT = range(3)
+    from guesthouse.cli.virsh.command import Option
+    from guesthouse.client import Domain, Network
+
+_DESCRIPTION, _TITLE, _ELEMENT = range(3)  # of networks likewise
 _LIVE, _CONFIG = 1, 2
 _XML_INACTIVE = 2
 _NO_METADATA = 80  # virErrorNumber VIR_ERR_NO_DOMAIN_METADATA
@@ -102,36 +104,40 @@ def describe(shell: Shell, given: Given) -> None:
     description="Show, change or remove the XML that a guest carries for others under a namespace.",
 )
 def show_metadata(shell: Shell, given: Given) -> None:
+    own_xml(shell, given, lambda: domain(shell, given)[0], _NO_METADATA)
+
+
+def own_xml(shell: Shell, given: Given, find: Callable[[], Domain | Network], missing: int) -> None:
+    """Show, change or remove the XML under a namespace of what ``find`` finds, once the options make sense together;
+    ``missing`` is the error's number where there is none."""
     given.exclusive("edit", "set")
     given.exclusive("remove", "set")
     given.exclusive("remove", "edit")
     flags = affect_flags(given)
-    guest, _ = domain(shell, given)
+    holder = find()
     uri, key = given.need("uri"), given.text("key")
     new = given.text("set")
     if (given.has("edit") or new) and not key:
         raise Failed("namespace key is required when modifying metadata")
     if new or given.has("remove"):
-        guest.set_metadata(_ELEMENT, new, key, uri, flags)
+        holder.set_metadata(_ELEMENT, new, key, uri, flags)
         shell.extra("Metadata modified\n" if new else "Metadata removed\n")
     elif given.has("edit"):
         from guesthouse.cli.virsh.editing import edit
 
-        def define(xml: str) -> Domain:
-            guest.set_metadata(_ELEMENT, xml, key, uri, flags)
-            return guest
+        def read() -> str:
+            try:
+                return holder.get_metadata(_ELEMENT, uri, flags)
+            except GuesthouseError as error:
+                if error.number != missing:
+                    raise
+                return "\n"  # for an editor to start from
 
-        done = edit(shell, lambda: _element(guest, uri, flags), define)
+        def define(xml: str) -> Domain | Network:
+            holder.set_metadata(_ELEMENT, xml, key, uri, flags)
+            return holder
+
+        done = edit(shell, read, define)
         shell.extra("Metadata not changed" if done is None else "Metadata modified\n")
     else:
-        shell.out(f"{guest.get_metadata(_ELEMENT, uri, flags)}\n")
-
-
-def _element(guest: Domain, uri: str, flags: int) -> str:
-    """The XML under the namespace; an empty line where there is none yet, for an editor to start from."""
-    try:
-        return guest.get_metadata(_ELEMENT, uri, flags)
-    except GuesthouseError as error:
-        if error.number != _NO_METADATA:
-            raise
-        return "\n"
+        shell.out(f"{holder.get_metadata(_ELEMENT, uri, flags)}\n")
