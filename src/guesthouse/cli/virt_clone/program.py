@@ -7,9 +7,9 @@ import sys
 import time
 
 from guesthouse.cli.virt_clone.options import ROWS, usage
+from guesthouse.cli.virt_install.frame import program
 from guesthouse.cli.virt_install.options import Options, UsageError, parse
 from guesthouse.cli.virt_install.report import Report
-from guesthouse.errors import GuesthouseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,48 +23,20 @@ _REFRESH_S = 0.2
 def main(argv: list[str] | None = None) -> int:
     """Run virt-clone with ``argv`` (default: the arguments of this process); returns its exit code."""
     args = sys.argv[1:] if argv is None else argv
-    report = Report()
-    try:
-        options = parse(args, ROWS)
-    except UsageError as error:
-        _tell(report, error)
-        return 2
-    try:
-        report = Report("quiet" in options or "print-xml" in options, "debug" in options)
-        if "help" in options or "version" in options:
-            from guesthouse.cli.virt_install.help import version
-
-            print(version() if "version" in options else usage())
-            return 0
-        return _run(options, report)
-    except UsageError as error:
-        _tell(report, error)
-        return 1
-    except GuesthouseError as error:
-        if report.debug:
-            raise
-        report.error(error.message)
-        return 1
-    except KeyboardInterrupt:
-        print("Cloning aborted at user request; what was made of the clone is gone again", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except OSError as error:
-        if report.debug:
-            raise
-        report.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return 1
+    aborted = "Cloning aborted at user request; what was made of the clone is gone again"
+    return program(lambda: parse(args, ROWS), _is_quiet, _run, aborted)
 
 
-def _tell(report: Report, error: UsageError) -> None:
-    report.error(error.message)
-    if error.hint:
-        print(error.hint, file=sys.stderr)
+def _is_quiet(options: Options) -> bool:
+    return "quiet" in options or "print-xml" in options
 
 
 def _run(options: Options, report: Report) -> int:
+    if "help" in options or "version" in options:
+        from guesthouse.cli.virt_install.help import version
+
+        print(version() if "version" in options else usage())
+        return 0
     checks = _checks(options)
     if "file" not in options and "auto-clone" not in options:
         raise UsageError("Either --auto-clone or --file is required, use '--auto-clone or --file' and try again.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from guesthouse.cli.virt_install.frame import program
 from guesthouse.cli.virt_install.options import FLAG, OPTIONS, Options, UsageError, parse
 from guesthouse.cli.virt_install.report import Report
-from guesthouse.errors import GuesthouseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,38 +19,8 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Run virt-install with ``argv`` (default: the arguments of this process); returns its exit code."""
     args = sys.argv[1:] if argv is None else argv
-    report = Report()
-    try:
-        options = parse(args)
-    except UsageError as error:
-        _tell(report, error)
-        return 2
-    try:
-        report = Report(_is_quiet(options), "debug" in options)
-        return _run(options, report)
-    except UsageError as error:
-        _tell(report, error)
-        return 1
-    except GuesthouseError as error:
-        report.error(error.message)
-        return 1
-    except KeyboardInterrupt:
-        print("Installation aborted at user request", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except OSError as error:
-        if report.debug:
-            raise
-        report.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return 1
-
-
-def _tell(report: Report, error: UsageError) -> None:
-    report.error(error.message)
-    if error.hint:
-        print(error.hint, file=sys.stderr)
+    # its users know --debug for what it tells of the work, and the daemon's errors as one line
+    return program(lambda: parse(args), _is_quiet, _run, "Installation aborted at user request", traced=(OSError,))
 
 
 def _is_quiet(options: Options) -> bool:

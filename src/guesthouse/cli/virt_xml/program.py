@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
+from guesthouse.cli.virt_install.frame import program
 from guesthouse.cli.virt_install.options import Options, UsageError, parse
 from guesthouse.cli.virt_install.report import Report
 from guesthouse.cli.virt_xml import options as own
@@ -29,43 +29,18 @@ _LIVE = 1
 def main(argv: list[str] | None = None) -> int:
     """Run virt-xml with ``argv`` (default: the arguments of this process); returns its exit code."""
     args = sys.argv[1:] if argv is None else argv
-    report = Report()
-    try:
-        options = parse(args, own.ROWS, 1)
-        if "define" in options and "no-define" in options:
-            raise UsageError("argument --no-define: not allowed with argument --define")
-    except UsageError as error:
-        _tell(report, error)
-        return 2
-    try:
-        quiet = "quiet" in options and not {"confirm", "print-xml", "print-diff", "build-xml"} & options.given.keys()
-        report = Report(quiet, "debug" in options)
-        return _run(options, report)
-    except UsageError as error:
-        _tell(report, error)
-        return 1
-    except GuesthouseError as error:
-        if report.debug:
-            raise
-        report.error(error.message)
-        return 1
-    except KeyboardInterrupt:
-        print("Aborted at user request", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except OSError as error:
-        if report.debug:
-            raise
-        report.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return 1
+    return program(lambda: _parse(args), _is_quiet, _run, "Aborted at user request")
 
 
-def _tell(report: Report, error: UsageError) -> None:
-    report.error(error.message)
-    if error.hint:
-        print(error.hint, file=sys.stderr)
+def _parse(args: list[str]) -> Options:
+    options = parse(args, own.ROWS, 1)
+    if "define" in options and "no-define" in options:
+        raise UsageError("argument --no-define: not allowed with argument --define")
+    return options
+
+
+def _is_quiet(options: Options) -> bool:
+    return "quiet" in options and not {"confirm", "print-xml", "print-diff", "build-xml"} & options.given.keys()
 
 
 def _run(options: Options, report: Report) -> int:
