@@ -9,6 +9,7 @@ import select
 import sys
 from typing import Any
 
+from guesthouse.cli.guest.tables import table
 from guesthouse.errors import GuesthouseError, OperationFailed
 from guesthouse.network.hostbridge import change, kernel, plan, systems
 from guesthouse.network.hostbridge.plan import Plan
@@ -177,7 +178,5 @@ def _list(*, as_json: bool) -> int:
     rows = [("Bridge", "Ports", "Addresses", "Made here")]
     for row in found:
         rows.append((row["name"], ", ".join(row["ports"]) or "-", ", ".join(row["addresses"]) or "-", row["made"]))
-    widths = [max(len(cells[column]) for cells in rows) for column in range(3)]
-    for cells in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=False)), cells[3]]))
+    table(rows)
     return 0

@@ -11,16 +11,15 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from guesthouse import client
 from guesthouse.cli.guest.progress import Bar, Steps
+from guesthouse.cli.guest.tables import size, table
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import InvalidArg, OperationFailed
 from guesthouse.provision.images import store
 from guesthouse.provision.images.store import Image, Store
-from guesthouse.units import pretty_size
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}")
 _INSIDE = (".qcow2", ".img", ".raw", ".vmdk", ".vhdx", ".vhd", ".vdi")
@@ -89,18 +88,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(count: int) -> str:
-    value, unit = pretty_size(count)
-    return f"{value:.3g} {unit}"
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows, the first of them heads, in columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def _search(words: str, *, as_json: bool) -> int:
     from guesthouse.provision.images import catalogue
 
@@ -127,7 +114,7 @@ def _list(images: Store, *, as_json: bool) -> int:
         for i in found:
             day = time.strftime("%Y-%m-%d", time.localtime(i.created)) if i.created else "-"
             used = ", ".join(users[i.path]) or "-"
-            lines.append((i.name, i.arch, _size(i.capacity), _size(i.allocation), day, used))
+            lines.append((i.name, i.arch, size(i.capacity), size(i.allocation), day, used))
         table(lines)
     return 0
 
@@ -185,7 +172,7 @@ def _keep(images: Store, image: Image, file: Path) -> Image:
     finally:
         bar.end()
     shutil.rmtree(file.parent, ignore_errors=True)
-    print(f"{kept.name}: {_size(kept.capacity)}, {_size(kept.allocation)} on disk")
+    print(f"{kept.name}: {size(kept.capacity)}, {size(kept.allocation)} on disk")
     return kept
 
 
@@ -217,7 +204,7 @@ def _import(images: Store, options: argparse.Namespace) -> None:
         finally:
             bar.end()
     shutil.rmtree(work, ignore_errors=True)
-    print(f"{kept.name}: {_size(kept.capacity)}, {_size(kept.allocation)} on disk")
+    print(f"{kept.name}: {size(kept.capacity)}, {size(kept.allocation)} on disk")
 
 
 def _build(images: Store, options: argparse.Namespace) -> None:
@@ -255,7 +242,7 @@ def _build(images: Store, options: argparse.Namespace) -> None:
             kept = images.add(image, file, bar)
         finally:
             bar.end()
-    print(f"{kept.name}: {_size(kept.capacity)}, {_size(kept.allocation)} on disk")
+    print(f"{kept.name}: {size(kept.capacity)}, {size(kept.allocation)} on disk")
 
 
 def _made(folder: Path) -> Path:
@@ -321,4 +308,4 @@ def _prune(images: Store) -> None:
     if cache().is_dir():
         freed += sum(file.stat().st_size for file in cache().rglob("*") if file.is_file())
         shutil.rmtree(cache())
-    print(f"{_size(freed)} freed")
+    print(f"{size(freed)} freed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from guesthouse.units import pretty_size
+from guesthouse.cli.guest.tables import size
 
 _WIDTH = 28
 _EVERY_S = 0.1
@@ -30,11 +30,11 @@ class Bar:
             return
         self._last = now
         speed = (done - self._from) / max(now - self._begin, 0.001)
-        text = f"{_size(done)} at {_size(speed)}/s"
+        text = f"{size(done)} at {size(speed)}/s"
         if whole:
             full = _WIDTH * done // whole
             left = f", {(whole - done) / speed:.0f} s left" if speed and done < whole else ""
-            text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {100 * done // whole:3}% of {_size(whole)} at {_size(speed)}/s{left}"
+            text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {100 * done // whole:3}% of {size(whole)} at {size(speed)}/s{left}"
         print(f"\r{self._what}: {text}\033[K", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
@@ -63,8 +63,3 @@ class Steps:
     def end(self) -> None:
         if self._shown and self._last:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _size(count: float) -> str:
-    value, unit = pretty_size(int(count))
-    return f"{value:.3g} {unit}"

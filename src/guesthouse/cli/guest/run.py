@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from guesthouse import client
-from guesthouse.cli.guest import images
+from guesthouse.cli.guest import images, tables
 from guesthouse.client import Connect, Domain
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import GuesthouseError, InvalidArg, NoDomain, OperationFailed
@@ -23,7 +23,7 @@ from guesthouse.provision import passwords, quick
 from guesthouse.provision.cloudinit import CloudInit, read_keys
 from guesthouse.provision.images.store import Image, Store
 from guesthouse.provision.quick import Timing, Wanted
-from guesthouse.units import GIB, MIB, pretty_size
+from guesthouse.units import GIB, MIB
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _PUBLISHED = re.compile(
@@ -279,10 +279,15 @@ def ls(options: argparse.Namespace) -> int:
         return 0
     table = [("Name", "State", "Image", "CPUs", "Memory", "Address")]
     for row in rows:
-        value, unit = pretty_size(int(row["memory"]))
-        texts = (str(row["name"]), str(row["state"]), str(row["image"]) or "-", str(row["cpus"]), f"{value:.3g} {unit}")
+        texts = (
+            str(row["name"]),
+            str(row["state"]),
+            str(row["image"]) or "-",
+            str(row["cpus"]),
+            tables.size(int(row["memory"])),
+        )
         table.append((*texts, ", ".join(row["addresses"]) or "-"))
-    images.table(table)
+    tables.table(table)
     return 0
 
 
