@@ -6,16 +6,20 @@ has worked.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.errors import InternalError, check_flags
 from guesthouse.model import device_match
 from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.devices.interface import Interface
+from guesthouse.model.domain import Domain as Definition
 from guesthouse.services.context import Context
 from guesthouse.services.device_plug import DevicePlug
 from guesthouse.services.device_update import DeviceUpdate
 from guesthouse.services.documents import CONFIG, LIVE, impact, keep
-from guesthouse.services.guests import Guests
+from guesthouse.services.guests import Guest, Guests
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.refs import DomainRef
 
@@ -33,15 +37,26 @@ class Devices:
         self._changes = changes
         self.defaults = GuestDefaults()
 
+    @asynccontextmanager
+    async def _changing(
+        self, dom: DomainRef, flags: int, job: str
+    ) -> AsyncIterator[tuple[Guest, bool, Definition | None]]:
+        """A guest whose job is held: whether it is changed as it runs, and a copy of its definition where that is changed,
+        which is written down once all went well."""
+        guest = self._guests.find(dom)
+        async with self._jobs.changing(guest.uuid, job):
+            live, config = impact(guest, flags)
+            changed = guest.definition.copy() if config and guest.definition else None
+            yield guest, live, changed
+            if changed is not None:
+                keep(self._ctx, guest, changed)
+
     async def attach_device(self, dom: DomainRef, xml: str) -> None:
         await self.attach_device_flags(dom, xml, LIVE)
 
     async def attach_device_flags(self, dom: DomainRef, xml: str, flags: int) -> None:
         check_flags(flags, LIVE | CONFIG, "qemuDomainAttachDeviceLiveAndConfig")
-        guest = self._guests.find(dom)
-        async with self._jobs.changing(guest.uuid, "attach-device"):
-            live, config = impact(guest, flags)
-            changed = guest.definition.copy() if config and guest.definition else None
+        async with self._changing(dom, flags, "attach-device") as (guest, live, changed):
             device = device_match.parse(xml)
             if changed is not None:
                 kept = device.copy()
@@ -51,34 +66,24 @@ class Devices:
                     device.element.mac = kept.element.mac.copy()
             if live:
                 await self._live.attach(guest, device)
-            if changed is not None:
-                keep(self._ctx, guest, changed)
 
     async def detach_device(self, dom: DomainRef, xml: str) -> None:
         await self.detach_device_flags(dom, xml, LIVE)
 
     async def detach_device_flags(self, dom: DomainRef, xml: str, flags: int) -> None:
         check_flags(flags, LIVE | CONFIG, "qemuDomainDetachDeviceLiveAndConfig")
-        guest = self._guests.find(dom)
-        async with self._jobs.changing(guest.uuid, "detach-device"):
-            live, config = impact(guest, flags)
-            changed = guest.definition.copy() if config and guest.definition else None
+        async with self._changing(dom, flags, "detach-device") as (guest, live, changed):
             device = device_match.parse(xml)
             if changed is not None:
                 device_match.detach(changed, device)
                 prepare(changed, self.defaults)
             if live:
                 await self._live.detach(guest, device)
-            if changed is not None:
-                keep(self._ctx, guest, changed)
 
     async def detach_device_alias(self, dom: DomainRef, alias: str, flags: int) -> None:
         """Ask for a device to leave, and do not wait: its event tells when it has."""
         check_flags(flags, LIVE | CONFIG, "qemuDomainDetachDeviceAliasLiveAndConfig")
-        guest = self._guests.find(dom)
-        async with self._jobs.changing(guest.uuid, "detach-device"):
-            live, config = impact(guest, flags)
-            changed = guest.definition.copy() if config and guest.definition else None
+        async with self._changing(dom, flags, "detach-device") as (guest, live, changed):
             if changed is not None:
                 device = device_match.by_alias(changed, alias)
                 if device is None:
@@ -87,20 +92,13 @@ class Devices:
                 prepare(changed, self.defaults)
             if live:
                 await self._live.detach_alias(guest, alias)
-            if changed is not None:
-                keep(self._ctx, guest, changed)
 
     async def update_device_flags(self, dom: DomainRef, xml: str, flags: int) -> None:
         check_flags(flags, LIVE | CONFIG | _FORCE, "qemuDomainUpdateDeviceFlags")
-        guest = self._guests.find(dom)
-        async with self._jobs.changing(guest.uuid, "update-device"):
-            live, config = impact(guest, flags & ~_FORCE)
-            changed = guest.definition.copy() if config and guest.definition else None
+        async with self._changing(dom, flags & ~_FORCE, "update-device") as (guest, live, changed):
             device = device_match.parse(xml)
             if changed is not None:
                 device_match.update(changed, device.copy())
                 prepare(changed, self.defaults)
             if live:
                 await self._changes.update(guest, device, force=bool(flags & _FORCE))
-            if changed is not None:
-                keep(self._ctx, guest, changed)
