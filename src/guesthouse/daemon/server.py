@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -36,6 +37,8 @@ _FILE_COST = 1 << 14  # a descriptor of a call that waits counts as so many byte
 _LEAVE_TIMEOUT = 5.0  # seconds for a client that has taken its leave to read the rest
 _GONE_PERIOD = 1.0  # seconds between looks at a socket that is not read
 _ACCEPT_PAUSE = 0.2  # seconds without accepting, where descriptors have run out
+# so many refused sockets are kept for so many seconds, until their peers have read the end
+_REFUSED, _REFUSED_FOR = 64, 0.5
 _AUTH_TIMEOUT = 60.0  # seconds for a client to prove who it is; somebody may have to type a password
 _ANONYMOUS_MESSAGE_MAX = 1 << 16  # bytes of a message while it has not
 
@@ -101,6 +104,7 @@ class Server:
         self.default_uri = default_uri
         self._listeners: list[tuple[socket.socket, str]] = []
         self._clients: set[Client] = set()
+        self._refused: set[socket.socket] = set()
         self._loop = asyncio.get_running_loop()
         self.threads = Threads(self._loop)
         #: seconds without a client and a guest after which the daemon ends (0: never); set: they have changed
@@ -177,14 +181,29 @@ class Server:
                 return
             if len(self._clients) >= self.limits.max_clients:
                 _log.warning("refused a client: %d are connected (max_clients)", len(self._clients))
-                sock.close()
+                self._refuse(sock)
                 continue
             if not entrance.open and len(self.anonymous) >= self.limits.max_anonymous_clients:
                 _log.warning("refused a client: %d have not proven who they are", len(self.anonymous))
-                sock.close()
+                self._refuse(sock)
                 continue
             sock.setblocking(False)
             self._clients.add(Client(self, sock, self._services, entrance))
+
+    def _refuse(self, sock: socket.socket) -> None:
+        """Let the peer read the end, and close a little later: writing to a closed socket would kill it by SIGPIPE before
+        it could say why. Those beyond a number are closed at once."""
+        with contextlib.suppress(OSError):  # it has gone already
+            sock.shutdown(socket.SHUT_WR)
+        if len(self._refused) >= _REFUSED:
+            sock.close()
+            return
+        self._refused.add(sock)
+        self._loop.call_later(_REFUSED_FOR, self._let_go, sock)
+
+    def _let_go(self, sock: socket.socket) -> None:
+        self._refused.discard(sock)
+        sock.close()
 
     def _accept_again(self, listener: socket.socket, entrance: Entrance) -> None:
         if listener.fileno() != -1:
@@ -211,6 +230,8 @@ class Server:
             if path:
                 Path(path).unlink(missing_ok=True)
         self._listeners.clear()
+        for sock in tuple(self._refused):
+            self._let_go(sock)
         for client in tuple(self._clients):
             client.close()
         await asyncio.sleep(0)

@@ -282,6 +282,7 @@ def test_max_clients(tmp_path: Path) -> None:
     with Door(tmp_path, Limits(max_clients=2)) as door, Raw(door.path) as one, Raw(door.path):
         with Raw(door.path, opened=False) as third:
             assert third.closed()
+            third.sock.sendall(b"late")  # it has read why, and is not killed by what it had to say
         one.sock.close()
         door.until(lambda: door.server.client_count == 1)
         with Raw(door.path) as again:
