@@ -112,7 +112,7 @@ async def probe(binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilitie
         raise ConfigUnsupported(
             f"Cannot check QEMU binary {binary}: No such file or directory (install it: apt-get install qemu-system-x86)"
         ) from None
-    key: list[object] = [_FORMAT, binary, stat.st_size, stat.st_mtime_ns]
+    key: list[object] = [_FORMAT, binary, stat.st_size, stat.st_mtime_ns, *_module_times()]
     name = Path(binary).name
     if accel != "tcg":
         # what KVM gives depends on the processor, its microcode, the kernel and the module's options: all are settled
@@ -141,6 +141,12 @@ async def probe(binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilitie
     fresh.write_text(json.dumps({"key": key, "value": asdict(found)}))
     fresh.replace(file)
     return found
+
+
+def _module_times() -> list[int]:
+    """When modules of QEMU's (displays, devices, network storage) were last installed or removed."""
+    folders = [Path("/usr/lib/qemu"), Path("/usr/lib64/qemu"), *sorted(Path("/usr/lib").glob("*-linux-gnu*/qemu"))]
+    return [folder.stat().st_mtime_ns for folder in folders if folder.is_dir()]
 
 
 def _device_times() -> list[int]:
@@ -178,6 +184,7 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
             machines = await monitor.execute("query-machines")
             types = await monitor.execute("qom-list-types", {"implements": "device", "abstract": False})
             commands = {c["name"] for c in await monitor.execute("query-commands")}
+            backends = {t["name"] for t in await monitor.execute("qom-list-types", {"implements": "chardev"})}
             cpus = await _cpu_models(monitor, accel)
             hyperv = await _hyperv(monitor, accel)
         except InternalError as error:
@@ -206,9 +213,16 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
         ],
         devices=sorted(t["name"] for t in types),
         cpus=cpus,
-        displays=[name for name in ("vnc", "spice") if f"query-{name}" in commands],
+        displays=_displays(commands, backends),
         hyperv=hyperv,
     )
+
+
+def _displays(commands: set[str], backends: set[str]) -> list[str]:
+    """The display servers. SPICE may be a module in a package of its own: its character devices come with it, while
+    the command is there all the same."""
+    there = {"vnc": "query-vnc" in commands, "spice": "query-spice" in commands and "chardev-spicevmc" in backends}
+    return [name for name, is_there in there.items() if is_there]
 
 
 async def _cpu_models(monitor: Monitor, accel: str) -> list[CpuModel]:

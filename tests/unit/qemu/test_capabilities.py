@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,9 @@ def test_asked_of_the_binary_itself(binary: Path) -> None:
     assert found.machine(found.machine("pc").name).default
     assert {"virtio-blk-pci", "usb-tablet", "pcie-root-port"} <= set(found.devices)
     assert "qemu64" in {model.name for model in found.cpus}
+    refused = subprocess.run([found.binary, "-spice", "help"], check=False, capture_output=True, text=True).stderr
+    spice = "no option group" not in refused
+    assert found.displays == (["vnc", "spice"] if spice else ["vnc"])
     defaults = found.defaults()
     assert defaults.emulators["x86_64"] == str(binary) and defaults.machines["pc"] == found.machine("pc").name
     with pytest.raises(ConfigUnsupported, match="does not support machine type 'ps5'"):
