@@ -7,7 +7,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
-_NETBOOT = Path("/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64")
+_INSTALLERS = Path("/usr/lib/debian-installer/images")
 
 # Both consoles: the installer runs on each one named, so that the screen and the serial line show it.
 _GRUB = """\
@@ -22,11 +22,12 @@ menuentry "Install" {
 
 
 def installer_iso(folder: Path) -> Path:
-    """A CD image of Debian's text installer (package debian-installer-12-netboot-amd64) that starts by itself."""
+    """A CD image of Debian's text installer (a package debian-installer-*-netboot-amd64) that starts by itself."""
+    netboot = max(_INSTALLERS.glob("*/amd64/text/debian-installer/amd64"))
     tree = folder / "installer"
     (tree / "boot/grub").mkdir(parents=True)
     for name in ("linux", "initrd.gz"):
-        shutil.copy(_NETBOOT / name, tree / name)
+        shutil.copy(netboot / name, tree / name)
     (tree / "boot/grub/grub.cfg").write_text(_GRUB)
     iso = folder / "INSTALLER.iso"
     subprocess.run(["grub-mkrescue", "-o", str(iso), str(tree)], check=True, capture_output=True)
