@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from guesthouse.errors import AccessDenied
@@ -28,7 +29,7 @@ _SO_PEERGROUPS = 59
 _GROUPS_MAX = 65536  # what Linux lets a process have
 
 
-@dataclass
+@dataclass(slots=True)
 class Identity:
     """Who is on the other side, as far as it is proven: by the kernel (a Unix socket; -1: unknown), by a certificate
     (its distinguished name), by SASL."""
@@ -51,7 +52,7 @@ class Identity:
                 return cls(address="?")
             return cls(address=f"{host}:{port}")
         pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return cls(uid, gid, pid, _groups(sock) | {gid})
+        return cls(uid, gid, pid, _groups(_peer_groups(sock), gid))
 
     def __str__(self) -> str:
         """For the log; what a client could choose is quoted."""
@@ -98,19 +99,23 @@ def forwarded(old: Identity, said: Mapping[str, Any]) -> Identity:
     )
 
 
-def _groups(sock: socket.socket) -> frozenset[int]:
+@lru_cache(maxsize=64)
+def _groups(listed: bytes, gid: int) -> frozenset[int]:
+    """One set for all clients that have the same groups."""
+    return frozenset(struct.unpack(f"{len(listed) // 4}I", listed)) | {gid}
+
+
+def _peer_groups(sock: socket.socket) -> bytes:
     """All groups that the peer had when it connected; none where the kernel does not say."""
     size = 4 * 64
     while size <= 4 * _GROUPS_MAX:
         try:
-            found = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size)
+            return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size)
         except OSError as error:
             if error.errno != 34:  # ERANGE: there are more
-                return frozenset()
+                return b""
             size *= 4
-            continue
-        return frozenset(struct.unpack(f"{len(found) // 4}I", found))
-    return frozenset()
+    return b""
 
 
 class Rules:

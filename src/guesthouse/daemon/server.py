@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guesthouse.daemon.auth import Identity, Rules, allowed_name
 from guesthouse.daemon.session import AdminSession, Session
@@ -77,6 +77,23 @@ class Entrance:
 _OPEN = Entrance()
 
 
+class _Listener(NamedTuple):
+    """A socket, where it is, and by what that is known to be this one."""
+
+    sock: socket.socket
+    path: Path | None
+    file: tuple[int, int] | None
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """The device and the inode of what is at ``path``; None where nothing is."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Server:
     """Serves ``services`` on any number of sockets."""
 
@@ -102,7 +119,7 @@ class Server:
         self.anonymous: set[Client] = set()
         self.limits = limits or Limits()
         self.default_uri = default_uri
-        self._listeners: list[tuple[socket.socket, str]] = []
+        self._listeners: list[_Listener] = []
         self._clients: set[Client] = set()
         self._refused: set[socket.socket] = set()
         self._loop = asyncio.get_running_loop()
@@ -150,7 +167,7 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        self.listen_socket(sock, entrance, path=str(path))
+        self.listen_socket(sock, entrance, path)
 
     def listen_tcp(self, host: str, port: int, *, auth: str = "sasl", tls: bool = False) -> int:
         """Listen on a TCP port (0: any); returns it. Without TLS and ``auth`` whoever reaches it is let in; without
@@ -162,10 +179,10 @@ class Server:
         self.listen_socket(sock, Entrance(auth=auth, tls=tls))
         return int(sock.getsockname()[1])
 
-    def listen_socket(self, sock: socket.socket, entrance: Entrance, *, path: str = "") -> None:
-        """Serve a socket that listens already."""
+    def listen_socket(self, sock: socket.socket, entrance: Entrance, path: Path | None = None) -> None:
+        """Serve a socket that listens already; its ``path`` goes with it."""
         sock.setblocking(False)
-        self._listeners.append((sock, path))
+        self._listeners.append(_Listener(sock, path, _file(path) if path else None))
         self._loop.add_reader(sock.fileno(), self._accept, sock, entrance)
 
     def _accept(self, listener: socket.socket, entrance: Entrance) -> None:
@@ -224,11 +241,12 @@ class Server:
         """Stop listening and let go of every client."""
         if self._unsubscribe:
             self._unsubscribe()
-        for sock, path in self._listeners:
+        for sock, path, file in self._listeners:
             self._loop.remove_reader(sock.fileno())
             sock.close()
-            if path:
-                Path(path).unlink(missing_ok=True)
+            # where another daemon has put its own socket meanwhile, that stays
+            if path is not None and _file(path) == file:
+                path.unlink(missing_ok=True)
         self._listeners.clear()
         for sock in tuple(self._refused):
             self._let_go(sock)
@@ -255,9 +273,10 @@ class Client:
         self._fd = sock.fileno()
         self._loop = asyncio.get_running_loop()
         self._machine = wire.Connection()
-        self._pending: deque[wire.Event] = deque()
+        self._pending: list[wire.Event] = []
         self._pending_size = 0
-        self._out: deque[memoryview | int] = deque()  # a number is a descriptor to be sent, with a zero byte
+        # what the peer has not taken yet; a number is a descriptor to be sent, with a zero byte
+        self._out: deque[memoryview | int] | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._closing = False
         self._closed = False
@@ -356,7 +375,7 @@ class Client:
             event = self._pending[0]
             if isinstance(event, wire.Call) and (session.outstanding >= limit or self._closing):
                 break
-            self._pending.popleft()
+            self._pending.pop(0)  # of a few at most: see _PENDING_MAX
             self._pending_size -= _size(event)
             session.handle(event)
         if self._closed:
@@ -420,9 +439,7 @@ class Client:
         if self._closed:
             os.close(fd)
             return
-        if not self._out:
-            self._loop.add_writer(self._fd, self._writable)
-        self._out.append(fd)
+        self._queue(fd)
 
     def _transmit(self, data: bytes) -> None:
         if self._closed or not data:
@@ -438,9 +455,14 @@ class Client:
                 return
             if not view:
                 return
-            self._loop.add_writer(self._fd, self._writable)
-        self._out.append(view)
+        self._queue(view)
         self.backlog += len(view)
+
+    def _queue(self, item: memoryview | int) -> None:
+        if not self._out:
+            self._out = deque()
+            self._loop.add_writer(self._fd, self._writable)
+        self._out.append(item)
 
     def _writable(self) -> None:
         while self._out:
@@ -473,6 +495,7 @@ class Client:
         if self.backlog <= _HIGH_WATER:
             self._wake()
         if not self._out:
+            self._out = None
             self._loop.remove_writer(self._fd)
             if self._closing:
                 self.close()
@@ -534,10 +557,10 @@ class Client:
                 timer.cancel()
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
-        for waiting in self._out:
+        for waiting in self._out or ():
             if isinstance(waiting, int):
                 os.close(waiting)
-        self._out.clear()
+        self._out = None
         self.backlog = 0
         self._wake()
         for fd in (

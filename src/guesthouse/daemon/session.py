@@ -42,6 +42,8 @@ _EVENTS_OF = {"qemu": "domain"}
 
 # ids of event registrations count up over the daemon's life, as libvirtd's do
 _callback_ids = itertools.count(1)
+# what is under way for clients; the event loop itself would let go of it
+_tasks: set[asyncio.Task[None]] = set()
 
 
 class Peer(Protocol):
@@ -106,7 +108,6 @@ class Session:
         self._opened = False
         self._registrations: dict[int, Registration] = {}
         self._streams: dict[tuple[int, int, int], _OpenStream] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._gone = False
         self._has_files = False  # whether it has brought open files for guests
         self._events_waiting = 0  # bytes of events that the client may not have read
@@ -199,8 +200,8 @@ class Session:
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
         return task
 
     def closed(self) -> None:

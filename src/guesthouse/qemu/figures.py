@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from guesthouse.qemu.machine import Machine
 from guesthouse.qemu.monitor import MonitorError
+from guesthouse.qemu.process import proc_words
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -62,27 +62,19 @@ class Layer(NamedTuple):
     physical: int
 
 
-def _stat(path: str) -> list[str]:
-    """The words of a stat file from the state on; empty where the process is gone."""
-    try:
-        return Path(path).read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
 def cpu_time(pid: int) -> CpuTime:
     """What the process has used; zeros where it is gone."""
-    words = _stat(f"/proc/{pid}/stat")
-    if not words:
+    found = proc_words(f"/proc/{pid}/stat")
+    if not found:
         return CpuTime(0, 0, 0)
-    user, system = int(words[11]) * _TICK, int(words[12]) * _TICK
+    user, system = int(found[11]) * _TICK, int(found[12]) * _TICK
     return CpuTime(user + system, user, system)
 
 
 def resident(pid: int) -> int:
     """KiB of the host's memory that the process has."""
-    words = _stat(f"/proc/{pid}/stat")
-    return int(words[21]) * _PAGE_KIB if words else 0
+    found = proc_words(f"/proc/{pid}/stat")
+    return int(found[21]) * _PAGE_KIB if found else 0
 
 
 async def vcpus(machine: Machine) -> list[Vcpu]:
@@ -90,17 +82,15 @@ async def vcpus(machine: Machine) -> list[Vcpu]:
     found = []
     for item in await machine.execute("query-cpus-fast"):
         thread, number = item["thread-id"], item["cpu-index"]
-        words = _stat(f"/proc/{machine.pid}/task/{thread}/stat")
-        time, cpu = ((int(words[11]) + int(words[12])) * _TICK, int(words[36])) if words else (0, -1)
+        stat = proc_words(f"/proc/{machine.pid}/task/{thread}/stat")
+        time, cpu = ((int(stat[11]) + int(stat[12])) * _TICK, int(stat[36])) if stat else (0, -1)
         found.append(Vcpu(number, thread, time, _delay(machine.pid, thread), cpu))
     return sorted(found)
 
 
 def _delay(pid: int, thread: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
+    found = proc_words(f"/proc/{pid}/task/{thread}/schedstat")
+    return int(found[1]) if len(found) > 1 else 0
 
 
 async def balloon_actual(machine: Machine) -> int | None:

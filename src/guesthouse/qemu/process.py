@@ -115,13 +115,20 @@ class Process:
         return True
 
 
+def proc_words(path: str) -> list[str]:
+    """The words of a file below /proc/PID, of ``stat`` those from the state on; none where the process is gone."""
+    try:
+        # not by pathlib: it interns every part of a path, which clients that ask often make Python's table grow by
+        with open(path, "rb", buffering=0) as file:
+            return file.read().rpartition(b")")[2].decode().split()
+    except OSError:
+        return []
+
+
 def _stat(pid: int) -> tuple[int, bool]:
     """Start time, and whether it runs; (0, False) where there is no such process."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0, False
-    return int(words[19]), words[0] not in "ZX"
+    found = proc_words(f"/proc/{pid}/stat")
+    return (int(found[19]), found[0] not in "ZX") if found else (0, False)
 
 
 def adopt(pid: int, start_time: int) -> Process | None:
@@ -205,11 +212,8 @@ def find(marker: str) -> list[Process]:
 
 def cpu_time(pid: int) -> int:
     """Nanoseconds of processor time that the process has used; 0 where it is gone."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return (int(words[11]) + int(words[12])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+    found = proc_words(f"/proc/{pid}/stat")
+    return (int(found[11]) + int(found[12])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK")) if found else 0
 
 
 def last_words(log: Path) -> str:

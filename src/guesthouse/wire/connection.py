@@ -184,7 +184,8 @@ class Connection:
     def __init__(self) -> None:
         #: how long a message may be, after its length word
         self.message_max = MESSAGE_MAX
-        self._buffer = bytearray()
+        # the beginning of a message that has not arrived whole
+        self._buffer: bytearray | None = None
         self._fds: list[int] = []
         self._serial = 0
         self._waiting: dict[int, Procedure] = {}
@@ -208,20 +209,29 @@ class Connection:
 
     def feed(self, data: bytes, fds: Iterable[int] = ()) -> list[Event]:
         """Take what has arrived; returns what it completes, in order. Raises RPCError on a violation."""
-        self._buffer += data
+        have: bytes | bytearray = data
+        if self._buffer is not None:
+            self._buffer += data
+            have = self._buffer
         self._fds.extend(fds)
         found: list[Event] = []
         try:
-            self._parse(found)
+            used = self._parse(have, found)
         except RPCError:
             for event in found:
                 if isinstance(event, Call | Reply):
                     self._fds.extend(event.fds)  # nobody will see these events: see leftovers
             raise
+        if used == len(have):
+            self._buffer = None
+        elif self._buffer is None:
+            self._buffer = bytearray(data[used:])
+        else:
+            del self._buffer[:used]
         return found
 
-    def _parse(self, found: list[Event]) -> None:
-        buffer = self._buffer
+    def _parse(self, buffer: bytes | bytearray, found: list[Event]) -> int:
+        """Put the events of the whole messages in ``buffer`` into ``found``; returns how many bytes they take."""
         at = 0
         have = len(buffer)
         while have - at >= 4:
@@ -251,9 +261,9 @@ class Connection:
             payload = bytes(buffer[body : at + size])
             at += size + extra
             found.append(self._event(program, version, number, kind, serial, status, payload, descriptors))
-        del buffer[:at]
-        if self._fds and (not buffer or len(self._fds) > FDS_MAX):
+        if self._fds and (at == have or len(self._fds) > FDS_MAX):
             raise RPCError(f"{len(self._fds)} descriptors received that no message announces")
+        return at
 
     def leftovers(self) -> list[int]:
         """At the end: the descriptors that belong to no message handed out. They are the caller's to close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import os
 import random
@@ -10,6 +11,7 @@ import resource
 import socket
 import struct
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -512,3 +514,27 @@ def test_a_forwarded_identity_is_held_to_its_rules(door: Door) -> None:
         assert client.call("connect_set_identity", **said(sasl_user_name="bob")) is None
         assert client.call("connect_get_type").type == "QEMU"
         assert client.call("node_get_free_memory").code == 88
+
+
+# -- places, and what a client costs
+
+
+def test_what_another_daemon_has_put_in_its_place_stays(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as later:
+        with Door(tmp_path):
+            newer = later.enter_context(Door(tmp_path))
+        with Raw(newer.path) as client, Raw(newer.readonly_path):
+            assert client.call("connect_get_type").type == "QEMU"
+    assert not newer.path.exists()
+    assert not newer.readonly_path.exists()
+
+
+def test_a_client_costs_less_memory_than_in_libvirtd(door: Door) -> None:
+    with contextlib.ExitStack() as clients:
+        clients.enter_context(Raw(door.path))
+        tracemalloc.start()
+        clients.callback(tracemalloc.stop)
+        few = [clients.enter_context(Raw(door.path)) for _ in range(100)]
+        ours = tracemalloc.Filter(True, "*/tests/*")
+        here = sum(stat.size for stat in tracemalloc.take_snapshot().filter_traces([ours]).statistics("filename"))
+        assert (tracemalloc.get_traced_memory()[0] - here) / len(few) < 3 * 1024
