@@ -21,7 +21,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -60,27 +60,43 @@ def domain(devices: str, *, machine: str = "pc", kind: str = "qemu", more: str =
     )
 
 
-def ask(socket: Path | str, documents: Sequence[Document], *, start: bool = False) -> list[Answer]:
-    """What the daemon behind ``socket`` says of each."""
+def ask(
+    socket: Path | str, documents: Sequence[Document], *, start: bool = False, revive: Callable[[], None] | None = None
+) -> list[Answer]:
+    """What the daemon behind ``socket`` says of each; nothing of one that it dies of, where ``revive`` starts it anew."""
     uri = f"qemu+unix:///system?socket={socket}"
-    rows = json.dumps([(name, xml, start) for name, xml in documents])
-    done = subprocess.run(
-        ["/usr/bin/python3", str(SCRIPT), uri], input=rows, capture_output=True, text=True, timeout=1800
-    )
-    assert done.returncode == 0, done.stderr
-    found: list[Answer] = json.loads(done.stdout)
+    found: list[Answer] = []
+    while len(found) < len(documents):
+        rows = json.dumps([(name, xml, start) for name, xml in documents[len(found) :]])
+        done = subprocess.run(
+            ["/usr/bin/python3", str(SCRIPT), uri], input=rows, capture_output=True, text=True, timeout=1800
+        )
+        assert done.returncode == 0, done.stderr
+        found += json.loads(done.stdout)
+        if not found[-1]:
+            assert revive is not None, f"the daemon died of {documents[len(found) - 1]}"
+            revive()
     return found
 
 
 def differences(
-    documents: Sequence[Document], theirs: Path | str, ours: Path | str, *, start: bool = False
+    documents: Sequence[Document],
+    theirs: Path | str,
+    ours: Path | str,
+    *,
+    start: bool = False,
+    revive: Callable[[], None] | None = None,
 ) -> list[Difference]:
-    """All that differs. ``theirs`` and ``ours`` are the daemons' sockets; ours tells where its state is."""
+    """All that differs. ``theirs`` and ``ours`` are the daemons' sockets; ours tells where its state is. A document that
+    libvirtd dies of is not compared; ``revive`` starts libvirtd anew."""
     with ThreadPoolExecutor(2) as pool:
-        want, have = pool.map(lambda socket: ask(socket, documents, start=start), (theirs, ours))
+        wanted = pool.submit(ask, theirs, documents, start=start, revive=revive)
+        got = pool.submit(ask, ours, documents, start=start)
+        answers = zip(documents, wanted.result(), got.result(), strict=True)
     found: list[Difference] = []
-    for (name, xml), wanted, got in zip(documents, want, have, strict=True):
-        found += compare(name, xml, wanted, {aspect: _placed(text, Path(ours)) for aspect, text in got.items()})
+    for (name, xml), want, have in answers:
+        if want:
+            found += compare(name, xml, want, {aspect: _placed(text, Path(ours)) for aspect, text in have.items()})
     return found
 
 
@@ -205,6 +221,11 @@ class Daemons:
         self.ours = str(self._guesthoused.socket)
         return self
 
+    def revive(self) -> None:
+        """Start libvirtd anew."""
+        assert self._c is not None, "libvirtd is another's"
+        self._c.restart()
+
     def __exit__(self, *args: object) -> None:
         if self._c is not None:
             self._c.close()
@@ -215,7 +236,7 @@ class Daemons:
 def show(documents: Sequence[Document], *, start: bool = False, rows: Sequence[Known] = ()) -> None:
     """Start both daemons and print what differs."""
     with Daemons() as daemons:
-        found = differences(documents, daemons.theirs, daemons.ours, start=start)
+        found = differences(documents, daemons.theirs, daemons.ours, start=start, revive=daemons.revive)
     new = unknown(found, rows)
     for each in new:
         print(each)

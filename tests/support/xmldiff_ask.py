@@ -1,6 +1,7 @@
 """Run by Debian's python3 with python3-libvirt: what a daemon makes of many documents, over one connection.
 
-Usage: xmldiff_ask.py URI < [[NAME, XML, START], ...] > [{ASPECT: TEXT}, ...]; a refusal's text is "error CODE: MESSAGE".
+Usage: xmldiff_ask.py URI < [[NAME, XML, START], ...] > [{ASPECT: TEXT}, ...]; a refusal's text is "error CODE: MESSAGE". A daemon that
+dies of a document ends the list with an empty answer.
 """
 
 import json
@@ -58,7 +59,13 @@ def ask(conn, xml, start):
 def main():
     libvirt.registerErrorHandler(lambda _ctx, _err: None, None)
     conn = libvirt.open(sys.argv[1])
-    json.dump([ask(conn, xml, start) for _name, xml, start in json.load(sys.stdin)], sys.stdout)
+    found = []
+    for _name, xml, start in json.load(sys.stdin):
+        found.append(ask(conn, xml, start))
+        if conn.isAlive() != 1:
+            found[-1] = {}
+            break
+    json.dump(found, sys.stdout)
 
 
 main()
