@@ -28,6 +28,7 @@ from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoMode
 from guesthouse.model.devices.interface import Interface, MacAddress, Model
 from guesthouse.model.devices.simple import Controller, ControllerMaster, Input, MemBalloon
 from guesthouse.model.domain import BootDevice, Clock, Cpu, CpuModel, Domain, Vcpu
+from guesthouse.model.inactive import forget_run
 
 _MOMENT = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 _VNC_PASSWORD_MAX = 8
@@ -66,10 +67,13 @@ class GuestDefaults:
     host_arch: str = "x86_64"
     #: Where the variables of guests' firmware are kept.
     nvram_folder: str = "/var/lib/libvirt/qemu/nvram"
+    #: Where running guests' sockets are made.
+    run_folder: str = "/run/libvirt/qemu"
 
 
 def prepare(domain: Domain, host: GuestDefaults) -> None:
     """Complete a document from outside, and check what only the whole shows. Raises the errors that libvirtd gives."""
+    forget_run(domain, host.run_folder)
     _identity(domain)
     _machine(domain, host)
     board.memory(domain)
@@ -201,7 +205,12 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
         count = (topology.sockets or 1) * topology.dies * (topology.cores or 1) * (topology.threads or 1)
         if count != domain.cpu_count:
             raise ConfigUnsupported("CPU topology doesn't match maximum vcpu count", domain=ErrorDomain.DOMAIN)
-    if cpu.mode is None and cpu.model is None:
+    unnamed = cpu.model is None or not cpu.model.name
+    if unnamed:
+        if cpu.vendor is not None:
+            raise XMLError("CPU vendor specified without CPU model", domain=ErrorDomain.CPU)
+        cpu.model = None
+    if cpu.mode is None and unnamed:
         cpu.mode, cpu.match, cpu.check = "custom", "exact", "none"
         cpu.model = CpuModel(fallback="forbid", name=host.default_cpu)
         return
@@ -214,8 +223,11 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
             cpu.model.fallback = cpu.model.fallback or "allow"
     elif cpu.mode == "host-model":
         cpu.check = cpu.check or "partial"
+        if cpu.model is not None:
+            cpu.model.fallback = cpu.model.fallback or "allow"
     else:
         cpu.check = cpu.check or "none"
+        cpu.model = cpu.vendor = None
         if cpu.migratable is None and cpu.mode == "host-passthrough":
             cpu.migratable = True
         if domain.type != "kvm" and cpu.mode == "host-passthrough":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from guesthouse.model.devices.chardev import CharDevice
 from guesthouse.model.devices.disk import Disk
 from guesthouse.model.devices.graphics import Graphics
@@ -9,9 +11,11 @@ from guesthouse.model.devices.interface import Interface
 from guesthouse.model.domain import Domain
 from guesthouse.model.fields import Element
 
-_MADE_UP_TAP = "vnet"
+_MADE_UP_TAPS = ("vnet", "macvtap", "macvlan")
 _OWN_ALIAS = "ua-"
 _MADE_UP_IMAGE = ".transient"
+# what libvirtd calls channels' sockets, of this and of earlier versions
+_LIBVIRTS_SOCKET = re.compile(r"/var/lib/libvirt/qemu/channel/target/([^/]+\.|domain-[^/]+/)?")
 
 
 def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
@@ -21,6 +25,29 @@ def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
     named by the daemon.
     """
     out = live.copy()
+    for display in out.dev.graphics:
+        for listen in display.listens:
+            if (listen.socket or "").startswith(f"{made}/"):
+                listen.socket = None
+    _forget(out, definition, made)
+    if definition is None or not definition.seclabels:
+        out.seclabels = [label for label in out.seclabels if label.type != "dynamic"]
+    return out
+
+
+def forget_run(document: Domain, made: str) -> None:
+    """Likewise with a document from outside, itself: clients send back what they got of a running guest."""
+    _forget(document, None, made)
+    for display in document.dev.graphics:
+        for listen in display.listens:
+            if listen.type == "socket" and (listen.socket or "").startswith(f"{made}/"):
+                listen.type, listen.socket, display.socket = "address", None, None
+    for label in document.seclabels:
+        if label.type == "dynamic":
+            label.label = label.imagelabel = None
+
+
+def _forget(out: Domain, definition: Domain | None, made: str) -> None:
     out.id = None
     dev = out.dev
     for spec in dev.SPECS:
@@ -46,10 +73,7 @@ def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
         _character(character, made)
     shown = definition.dev.graphics if definition is not None else []
     for number, display in enumerate(dev.graphics):
-        _graphics(display, shown[number] if number < len(shown) else None, made)
-    if definition is None or not definition.seclabels:
-        out.seclabels = [label for label in out.seclabels if label.type != "dynamic"]
-    return out
+        _graphics(display, shown[number] if number < len(shown) else None)
 
 
 def _lower(disk: Disk) -> None:
@@ -67,9 +91,10 @@ def _forget_alias(device: Element) -> None:
 
 
 def _interface(nic: Interface) -> None:
-    if nic.target is not None and (nic.target.dev or "").startswith(_MADE_UP_TAP):
-        nic.target.dev = None
-        if nic.target.managed is None:
+    target = nic.target
+    if target is not None and target.managed is not False and (target.dev or "").startswith(_MADE_UP_TAPS):
+        target.dev = None
+        if target.managed is None:
             nic.target = None
     if nic.source is not None:
         nic.source.portid = None
@@ -80,21 +105,28 @@ def _interface(nic: Interface) -> None:
 def _character(device: CharDevice, made: str) -> None:
     device.tty = None
     source = device.source
-    if source is not None and (device.type == "pty" or (source.path or "").startswith(f"{made}/")):
+    if source is not None and (device.type == "pty" or _named_by_daemon(device, source.path or "", made)):
         device.sources.clear()
     if device.target is not None and device.is_virtio:
         device.target.state = None
 
 
-def _graphics(display: Graphics, defined: Graphics | None, made: str) -> None:
+def _named_by_daemon(device: CharDevice, path: str, made: str) -> bool:
+    folder = _LIBVIRTS_SOCKET.match(path)
+    if folder is not None and device.TAG == "channel" and device.target is not None:
+        return path[folder.end() :] == device.target.name
+    return path.startswith(f"{made}/")
+
+
+def _graphics(display: Graphics, defined: Graphics | None) -> None:
     if display.autoport:
         display.port = -1 if display.type == "vnc" else None
         display.tls_port = None
     if defined is not None and defined.websocket == -1:
         display.websocket = -1
     for number, listen in enumerate(display.listens):
-        if (listen.socket or "").startswith(f"{made}/"):
-            listen.socket = None
+        if listen.type == "network":
+            listen.address = None
         before = defined.listens[number] if defined is not None and number < len(defined.listens) else None
         if defined is not None and before is not None and before.type == "address" and listen.type == "socket":
             # the daemon's configuration had it listen at a socket

@@ -76,11 +76,12 @@ class QemuNamespace(Element, tag="qemu"):
 
     @classmethod
     def take(cls, nodes: list[Any]) -> Self | None:
-        """What of ``nodes`` belongs here, taken out of the list; None where nothing does."""
+        """What of ``nodes`` belongs here, taken out of the list; None where nothing does, or it says nothing."""
         ours = [node for node in nodes if node.tag in cls._elements]
+        nodes[:] = [node for node in nodes if node not in ours]
+        ours = [node for node in ours if len(node) or node.attrib]
         if not ours:
             return None
-        nodes[:] = [node for node in nodes if node not in ours]
         self = cls()
         for node in ours:
             self._take(cls._elements[node.tag], node)

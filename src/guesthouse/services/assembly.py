@@ -82,7 +82,8 @@ class Services:
         self.saves = Saves(ctx, self._guests, self._jobs, self._runner, self.long_jobs)
         self.domains = Domains(ctx, self.networks, self._runner, self._guests, self._jobs, self.saves)
         self.native = Native(self._runner)
-        defaults = replace(caps.defaults(), nvram_folder=str(boot_files.nvram_folder(ctx.paths)))
+        nvram, run = str(boot_files.nvram_folder(ctx.paths)), str(ctx.paths.run)
+        defaults = replace(caps.defaults(), nvram_folder=nvram, run_folder=run)
         self.domains.defaults = self.saves.defaults = self.native.defaults = defaults
         self.host = Host(ctx, caps, user)
         self.host_tuning = HostTuning(self.host, caps)

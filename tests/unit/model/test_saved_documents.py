@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,52 @@ def test_without_a_definition_all_that_is_needed_is_kept() -> None:
         assert gone not in text, gone
     for there in ("ua-a", "mine0", "/own.sock", "port='5999'", "port='-1'", "Secret12"):
         assert there in text, there
+
+
+def test_a_live_document_that_is_sent_back_is_a_definition() -> None:
+    """As programs do who change a running guest: they define what they were given."""
+    definition = domains.define(XML)
+    live, again = live_of(definition), domains.define(definition.to_xml(secrets=True)).to_xml(secrets=True)
+    live.dev.graphics[0].listens[0].address = live.dev.graphics[0].listen = None  # it might be the user's
+    sockets = ("domain-7-kept/org.qemu.guest_agent.0", "kept.org.qemu.guest_agent.0", "domain-7-kept/of.another")
+    for number, name in enumerate(sockets):
+        channel = live.dev.channels[0]
+        channel.end().path = f"/var/lib/libvirt/qemu/channel/target/{name}"  # of libvirtd's guest
+        sent = Domain.from_xml(live.to_xml(secrets=True))
+        prepare(sent, replace(domains.HOST, run_folder=MADE))
+        sent.resource, sent.dev.disks[0].backing = None, None  # of these libvirtd does not know who wrote them
+        assert sent.seclabels.pop().to_xml() == "<seclabel type='dynamic' model='dac' relabel='yes'/>\n"
+        if number < 2:
+            assert sent.to_xml(secrets=True) == again
+        else:
+            assert name in sent.to_xml(), "a socket that has another name is somebody's own"
+
+
+# C libvirtd says the same
+PROCESSORS = [
+    ("<cpu mode='host-model'><model fallback='allow'/></cpu>", "<cpu mode='host-model' check='partial'/>"),
+    (
+        "<cpu mode='host-model'><model>qemu64</model></cpu>",
+        "<cpu mode='host-model' check='partial'>\n  <model fallback='allow'>qemu64</model>\n</cpu>",
+    ),
+    ("<cpu mode='maximum'><model>qemu64</model></cpu>", "<cpu mode='maximum' check='none'/>"),
+    (
+        "<cpu><model/></cpu>",
+        "<cpu mode='custom' match='exact' check='none'>\n  <model fallback='forbid'>qemu64</model>\n</cpu>",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "kept"), PROCESSORS)
+def test_a_processor_without_a_name_for_its_model_has_none(given: str, kept: str) -> None:
+    domain = domains.define(XML.replace("<devices>", f"{given}<devices>"))
+    assert domain.cpu is not None and domain.cpu.to_xml().strip() == kept
+
+
+def test_what_says_nothing_to_qemu_is_not_kept() -> None:
+    namespace = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+    text = XML.replace("type='qemu'", f"type='qemu' {namespace}", 1)
+    assert "qemu:" not in domains.define(text.replace("</domain>", "<qemu:commandline/></domain>")).to_xml()
 
 
 def test_what_the_guest_does_not_see_may_differ() -> None:
