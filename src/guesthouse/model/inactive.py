@@ -15,7 +15,7 @@ _MADE_UP_TAPS = ("vnet", "macvtap", "macvlan")
 _OWN_ALIAS = "ua-"
 _MADE_UP_IMAGE = ".transient"
 # what libvirtd calls channels' sockets, of this and of earlier versions
-_LIBVIRTS_SOCKET = re.compile(r"/var/lib/libvirt/qemu/channel/target/([^/]+\.|domain-[^/]+/)?")
+_LIBVIRTS_SOCKET = r"/var/lib/libvirt/qemu/channel/target/([^/]+\.|domain-[^/]+/)?"
 
 
 def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:
@@ -112,10 +112,8 @@ def _character(device: CharDevice, made: str) -> None:
 
 
 def _named_by_daemon(device: CharDevice, path: str, made: str) -> bool:
-    folder = _LIBVIRTS_SOCKET.match(path)
-    if folder is not None and device.TAG == "channel" and device.target is not None:
-        return path[folder.end() :] == device.target.name
-    return path.startswith(f"{made}/")
+    name = device.target.name if device.TAG == "channel" and device.target is not None else None
+    return path.startswith(f"{made}/") or bool(name and re.fullmatch(_LIBVIRTS_SOCKET + re.escape(name), path))
 
 
 def _graphics(display: Graphics, defined: Graphics | None) -> None:
