@@ -128,7 +128,6 @@ def test_libvirts_documents_pass_through_ours(c_libvirtd: Libvirtd) -> None:
 
 
 def test_capabilities(both: Daemons) -> None:
-    """The host's processor is named by libvirt's definitions there and by QEMU's here, the rest is the same."""
     theirs, ours = (Capabilities.from_xml(text) for text in documents(both, "capabilities"))
     assert theirs.host is not None and ours.host is not None
     for found in (theirs, ours):
@@ -138,8 +137,8 @@ def test_capabilities(both: Daemons) -> None:
     for name in ("power_management", "iommu", "topology", "cache", "netprefix"):
         assert getattr(ours.host, name) == getattr(theirs.host, name), name
     assert ours.host.cpu is not None and theirs.host.cpu is not None
-    for name in ("arch", "vendor", "microcode", "signature", "topology", "maxphysaddr", "pages"):
-        assert getattr(ours.host.cpu, name) == getattr(theirs.host.cpu, name), name
+    ours.host.cpu.counter = None  # KVM knows its rate, and is hidden from libvirt here
+    assert ours.host.cpu == theirs.host.cpu
     assert ours.host.security == theirs.host.security
     assert ours.host.migration is None
     for one, other in zip(ours.guests, theirs.guests, strict=True):
@@ -174,8 +173,4 @@ def test_domain_capabilities(both: Daemons, machine: str) -> None:
     one, other = DomainCapabilities.from_xml(ours), DomainCapabilities.from_xml(theirs)
     for name in ("path", "domain", "machine", "arch", "vcpu"):
         assert getattr(one, name) == getattr(other, name)
-    assert one.cpu is not None and other.cpu is not None
-    assert one.cpu.mode("custom") == other.cpu.mode("custom")
-    assert [(m.name, m.supported, m.enums) for m in one.cpu.modes] == [
-        (m.name, m.supported, m.enums) for m in other.cpu.modes
-    ]
+    assert one.cpu is not None and one.cpu == other.cpu

@@ -1,13 +1,13 @@
-"""The host's processor in libvirt's words: vendor, features, and the CPU model that describes it best.
-
-libvirt keeps a database of models. Here QEMU's own definitions (what ``query-cpu-model-expansion`` says that each has)
-are compared with the features that the kernel shows, so a model's name always means what QEMU makes of it.
-"""
+"""Processors in libvirt's words: what a host's is, and the model with its differences that describes one best."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.errors import InternalError
+from guesthouse.host.x86 import FEATURES, MODELS, STAYS, VENDORS, Model, ordered
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -15,47 +15,9 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-#: The x86 features that libvirt 9.0 knows, in its order.
-FEATURES = names(
-    """
-    fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 pn clflush ds acpi mmx fxsr sse sse2 ss ht
-    tm ia64 pbe pni pclmuldq dtes64 monitor ds_cpl vmx smx est tm2 ssse3 cid fma cx16 xtpr pdcm pcid dca sse4.1 sse4.2
-    x2apic movbe popcnt tsc-deadline aes xsave osxsave avx f16c rdrand hypervisor arat fsgsbase tsc_adjust sgx bmi1 hle
-    avx2 smep bmi2 erms invpcid rtm cmt mpx avx512f avx512dq rdseed adx smap avx512ifma pcommit clflushopt clwb
-    intel-pt avx512pf avx512er avx512cd sha-ni avx512bw avx512vl avx512vbmi umip pku ospke waitpkg avx512vbmi2 gfni
-    vaes vpclmulqdq avx512vnni avx512bitalg avx512-vpopcntdq la57 rdpid bus-lock-detect cldemote movdiri movdir64b
-    sgxlc pks avx512-4vnniw avx512-4fmaps fsrm avx512-vp2intersect md-clear serialize tsx-ldtrk pconfig arch-lbr
-    amx-bf16 avx512-fp16 amx-tile amx-int8 spec-ctrl stibp arch-capabilities core-capability ssbd avx-vnni avx512-bf16
-    xsaveopt xsavec xgetbv1 xsaves xfd syscall nx mmxext fxsr_opt pdpe1gb rdtscp lm 3dnowext 3dnow lahf_lm cmp_legacy
-    svm extapic cr8legacy abm sse4a misalignsse 3dnowprefetch osvw ibs xop skinit wdt lwp fma4 tce cvt16 nodeid_msr tbm
-    topoext perfctr_core perfctr_nb invtsc clzero xsaveerptr wbnoinvd ibpb ibrs amd-stibp amd-ssbd virt-ssbd amd-no-ssb
-    npt lbrv svm-lock nrip-save tsc-scale vmcb-clean flushbyasid decodeassists pause-filter pfthreshold avic
-    v-vmsave-vmload vgif svme-addr-chk
-    """
-)
-
-#: The x86 models that libvirt 9.0 knows, in its order.
-X86_MODELS = names(
-    """
-    486 pentium pentium2 pentium3 pentiumpro coreduo n270 core2duo qemu32 kvm32 cpu64-rhel5 cpu64-rhel6 qemu64 kvm64
-    Conroe Penryn Nehalem Nehalem-IBRS Westmere Westmere-IBRS SandyBridge SandyBridge-IBRS IvyBridge IvyBridge-IBRS
-    Haswell-noTSX Haswell-noTSX-IBRS Haswell Haswell-IBRS Broadwell-noTSX Broadwell-noTSX-IBRS Broadwell Broadwell-IBRS
-    Skylake-Client Skylake-Client-IBRS Skylake-Client-noTSX-IBRS Skylake-Server Skylake-Server-IBRS
-    Skylake-Server-noTSX-IBRS Cascadelake-Server Cascadelake-Server-noTSX Icelake-Client Icelake-Client-noTSX
-    Icelake-Server Icelake-Server-noTSX Cooperlake Snowridge athlon phenom Opteron_G1 Opteron_G2 Opteron_G3 Opteron_G4
-    Opteron_G5 EPYC EPYC-IBPB EPYC-Rome EPYC-Milan Dhyana
-    """
-)
-PPC64_MODELS = ("POWER6", "POWER7", "POWER8", "POWER9", "POWER10", "POWERPC_e5500", "POWERPC_e6500")
-
-_VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD", "HygonGenuine": "Hygon"}
-# models that stand for no maker's processor, though QEMU's definitions name one
-_NEUTRAL = frozenset(
-    names("486 pentium pentium2 pentium3 pentiumpro qemu32 kvm32 qemu64 kvm64 cpu64-rhel5 cpu64-rhel6")
-)
-
 # kernel's word: libvirt's, where they differ
 _FLAGS = {
+    "dts": "ds",
     "pclmulqdq": "pclmuldq",
     "sse4_1": "sse4.1",
     "sse4_2": "sse4.2",
@@ -63,6 +25,8 @@ _FLAGS = {
     "sha_ni": "sha-ni",
     "intel_pt": "intel-pt",
     "cqm": "cmt",
+    "cqm_mbm_total": "mbm_total",
+    "cqm_mbm_local": "mbm_local",
     "avx512_vbmi2": "avx512vbmi2",
     "avx512_vnni": "avx512vnni",
     "avx512_bitalg": "avx512bitalg",
@@ -98,15 +62,19 @@ _FLAGS = {
 _INTEL_FLAGS = {"ibrs": "spec-ctrl", "ibpb": "", "stibp": "stibp", "ssbd": "ssbd"}
 _AMD_FLAGS = {"stibp": "amd-stibp", "ssbd": "amd-ssbd"}
 
+# Haswells whose transactions are broken: models, and the first stepping that is not (None: all are)
+_BROKEN_TSX = {60: None, 63: 4, 69: None, 70: None}
+# What a model is charged for features that it has and the processor has not: the first costs so much, each further one
+# more.
+_FIRST_FINE = 2
+
 
 @dataclass
 class CpuModel:
-    """One of QEMU's models. ``features`` are those that it turns on, in libvirt's words and order; ``blockers`` those
-    that this QEMU, with the accelerator that was asked, cannot give, so that the model is not all there."""
+    """One of QEMU's models. ``blockers`` are the features that this QEMU, with the accelerator that was asked, cannot
+    give, so that the model is not all there; in libvirt's words."""
 
     name: str
-    vendor: str = "unknown"
-    features: list[str] = field(default_factory=list)
     blockers: list[str] = field(default_factory=list)
     deprecated: bool = False
 
@@ -128,24 +96,43 @@ class HostCpu:
     features: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Match:
-    """A model, what comes to it, and what of it is missing."""
+@dataclass
+class Processor:
+    """A processor by what it can do. ``vendor`` is "" where it is nobody's that libvirt knows, ``signature`` its family,
+    model and stepping (zeros: unknown)."""
 
-    model: CpuModel
-    require: tuple[str, ...]
-    disable: tuple[str, ...]
-
-
-def vendor_name(cpuid: str, model: str = "") -> str:
-    """The maker as libvirt calls it: "Intel", "AMD", "Hygon"; "unknown" of others and of models that are nobody's."""
-    return "unknown" if model in _NEUTRAL else _VENDORS.get(cpuid, "unknown")
+    features: set[str]
+    vendor: str = ""
+    signature: tuple[int, int, int] = (0, 0, 0)
 
 
-def ordered(features: Iterable[str]) -> list[str]:
-    """Those of ``features`` that libvirt knows, in its order."""
-    found = set(features)
-    return [name for name in FEATURES if name in found]
+@dataclass
+class Named:
+    """A processor by a model and what differs: ``features`` are names with policies, in libvirt's order."""
+
+    model: str
+    vendor: str = ""
+    features: dict[str, str] = field(default_factory=dict)
+
+    def whole(self) -> set[str]:
+        """All that it has."""
+        return whole(MODELS[self.model], self.features)
+
+
+def whole(model: Model, features: Mapping[str, str]) -> set[str]:
+    """What ``model`` has with ``features``, names with policies; of those that are optional nothing is known."""
+    found = set(model.features)
+    for name, policy in features.items():
+        if policy in ("require", "force"):
+            found.add(name)
+        elif policy != "optional":
+            found.discard(name)
+    return found
+
+
+def vendor_name(cpuid: str) -> str:
+    """The maker as libvirt calls it: "Intel", "AMD", "Hygon"; "" of others."""
+    return next((name for name, text in VENDORS.items() if text == cpuid), "")
 
 
 def read(cpuinfo: str) -> HostCpu:
@@ -172,33 +159,139 @@ def read(cpuinfo: str) -> HostCpu:
     )
 
 
-def contained(models: Sequence[CpuModel], vendor: str, features: Sequence[str]) -> Match | None:
-    """The largest model all of whose features are there; None where there is none. ``disable`` is always empty."""
-    there = set(features)
-    fitting = [m for m in _of_vendor(models, vendor) if there.issuperset(_own(m))]
-    return _match(max(fitting, key=lambda m: len(m.features)), features) if fitting else None
-
-
-def nearest(models: Sequence[CpuModel], vendor: str, features: Sequence[str]) -> Match | None:
-    """The model that differs least from ``features``; of two, the one that has more; None where there is none."""
-    matches = [_match(m, features) for m in _of_vendor(models, vendor)]
-    if not matches:
+def describe_host(cpu: HostCpu) -> Named | None:
+    """The model all of whose features the host has and that leaves the least to be said; None where there is none."""
+    processor = Processor(set(cpu.features), cpu.vendor, (cpu.family, cpu.model, cpu.stepping))
+    try:
+        return describe(processor, for_host=True)
+    except InternalError:
         return None
-    return min(matches, key=lambda m: (len(m.require) + len(m.disable), -len(m.model.features)))
 
 
-def _of_vendor(models: Sequence[CpuModel], vendor: str) -> list[CpuModel]:
-    return [m for m in models if m.name in X86_MODELS and m.features and m.vendor in (vendor, "unknown")]
+def describe(
+    cpu: Processor,
+    models: Mapping[str, Sequence[str]] | None = None,
+    preferred: Collection[str] = (),
+    *,
+    for_host: bool = False,
+    migratable: bool = False,
+) -> Named:
+    """The model that describes ``cpu`` best, and what differs.
+
+    ``models`` are those that the hypervisor has, with what blocks each (None: all that there are); one of ``preferred``
+    is taken where it has as few features too many, and a single one always. One that describes a host has no features
+    too many. ``migratable`` leaves out what would keep a guest on its host. Raises InternalError where nothing fits.
+    """
+    features = set(cpu.features)
+    if cpu.vendor == "Intel" and _tsx_is_broken(cpu.signature):
+        features -= {"hle", "rtm"}
+    best: tuple[Model, dict[str, str]] | None = None
+    for model in reversed(MODELS.values()):  # of two that are as good, the newer
+        if models is not None and model.name not in models:
+            continue
+        if cpu.vendor and model.vendor and cpu.vendor != model.vendor:
+            continue
+        if not (model.for_hosts if for_host else model.for_guests):
+            continue
+        differing = _differing(features, model, models[model.name] if models is not None else ())
+        if for_host and "disable" in differing.values():
+            continue
+        if not for_host:
+            for name in model.removed:
+                differing.setdefault(name, "disable")
+        if set(preferred) == {model.name}:
+            best = model, differing
+            break
+        if best is None or _is_better(best, (model, differing), cpu.signature, model.name in preferred, for_host):
+            best = model, differing
+    if best is None:
+        raise InternalError("Cannot find suitable CPU model for given data", domain=ErrorDomain.CPU)
+    model, differing = best
+    if migratable:
+        differing = {name: policy for name, policy in differing.items() if name not in STAYS}
+    return Named(model.name, cpu.vendor, differing)
 
 
-def _own(model: CpuModel) -> set[str]:
-    # every guest sees a hypervisor, whatever the model
-    return set(model.features) - {"hypervisor"}
+def _tsx_is_broken(signature: tuple[int, int, int]) -> bool:
+    family, model, stepping = signature
+    if family != 6 or model not in _BROKEN_TSX:
+        return False
+    mended = _BROKEN_TSX[model]
+    return mended is None or stepping < mended
 
 
-def _match(model: CpuModel, features: Sequence[str]) -> Match:
-    own, wanted = _own(model), set(features)
-    return Match(model, tuple(ordered(wanted - own)), tuple(ordered(own - wanted)))
+def _differing(features: set[str], model: Model, blockers: Sequence[str]) -> dict[str, str]:
+    extra = features - model.features
+    # what the hypervisor's own definition of the model wants and cannot have is switched off by name
+    missing = (model.features - features) | {name for name in blockers if name in FEATURES and name not in extra}
+    return dict.fromkeys(ordered(extra), "require") | dict.fromkeys(ordered(missing), "disable")
+
+
+def _is_better(
+    best: tuple[Model, dict[str, str]],
+    other: tuple[Model, dict[str, str]],
+    signature: tuple[int, int, int],
+    preferred: bool,
+    for_host: bool,
+) -> bool:
+    if signature[0] or signature[1]:
+        before, after = _signed(best[0], signature), _signed(other[0], signature)
+        if before != after:
+            return after
+    (before_cost, before_fine), (cost, fine) = (_cost(each[1], for_host) for each in (best, other))
+    return cost < before_cost or (cost == before_cost and fine < before_fine) or (preferred and fine < before_fine)
+
+
+def _signed(model: Model, signature: tuple[int, int, int]) -> bool:
+    return any(signature[:2] == each[:2] and signature[2] in each[2] for each in model.signatures)
+
+
+def _cost(differing: dict[str, str], for_host: bool) -> tuple[int, int]:
+    """How much there is to say beside a model, and which part of that is for features too many."""
+    if for_host:
+        return len(differing), 0
+    off = sum(policy == "disable" for policy in differing.values())
+    charged = (off + 1) // 2  # libvirt's own count: every second one
+    fine = sum(range(_FIRST_FINE, _FIRST_FINE + charged))
+    return len(differing) - charged + fine, fine
+
+
+@dataclass(frozen=True)
+class Hypervisor:
+    """What an emulator with an accelerator makes of processors: ``models`` that it has with what blocks each, ``known``
+    features of which it has heard at all.
+
+    ``reported`` describes the best processor that it gives, ``migratable`` the best that can leave the host, ``full``
+    that one beside the host's own features; all None where it does not tell."""
+
+    models: Mapping[str, Sequence[str]]
+    known: frozenset[str] = frozenset()
+    reported: Named | None = None
+    migratable: Named | None = None
+    full: Named | None = None
+
+
+def hypervisor(
+    models: Sequence[CpuModel],
+    best: Processor | None,
+    stays: Collection[str] = (),
+    known: Collection[str] = (),
+    host: HostCpu | None = None,
+) -> Hypervisor:
+    """``best`` is all that QEMU would give, ``stays`` what of that would keep a guest on its host; ``host`` is the
+    machine's own processor where guests run on it and not in emulation."""
+    blocked = {model.name: model.blockers for model in models}
+    if best is None:
+        return Hypervisor(blocked, frozenset(known))
+    reported = describe(best, blocked)
+    movable = Processor(best.features - set(stays), best.vendor, best.signature)
+    full = reported
+    if host is not None:
+        own = Processor(set(host.features), host.vendor, (host.family, host.model, host.stepping))
+        full = describe(own)
+        for name in ordered(reported.whole()):
+            full.features[name] = "require"
+    return Hypervisor(blocked, frozenset(known), reported, describe(movable, blocked), full)
 
 
 def _number(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -17,18 +17,22 @@ from guesthouse.errors import (
     XMLError,
 )
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.host.cpu import FEATURES, X86_MODELS, CpuModel, ordered
+from guesthouse.host.cpu import Named, Processor, describe, whole
+from guesthouse.host.x86 import FEATURES, MODELS, VENDORS, Model, ordered
 from guesthouse.model.domain import Cpu, CpuFeature
 from guesthouse.model.domain import CpuModel as ModelElement
 from guesthouse.model.fields import parse_document
 
 _X86 = ("x86_64", "i686")
+_ARM = ("armv6l", "armv7b", "armv7l", "aarch64")
+#: POWER's models and their makers, in libvirt's order.
+PPC64_MODELS = dict.fromkeys(("POWER6", "POWER7", "POWER8", "POWER9", "POWER10"), "IBM") | dict.fromkeys(
+    ("POWERPC_e5500", "POWERPC_e6500"), "Freescale"
+)
 _MODES = ("custom", "host-model", "host-passthrough", "maximum")
 _POLICIES = ("force", "require", "optional", "disable", "forbid")
-# what would keep a guest on its host
-_STAYS = ("invtsc",)
-# what a host has and no guest is given
-_HOST_ONLY = ("cmt", "osxsave", "ospke")
+#: What a host has and no guest is given.
+HOST_ONLY = frozenset(("cmt", "mbm_total", "mbm_local", "osxsave", "ospke"))
 
 
 class Comparison(IntEnum):
@@ -48,10 +52,10 @@ class Described:
     strict: bool = False
     model: str | None = None
     vendor: str | None = None
-    features: list[tuple[str, str]] = field(default_factory=list)
+    features: dict[str, str] = field(default_factory=dict)
 
     def having(self, *policies: str) -> set[str]:
-        return {name for name, policy in self.features if policy in policies}
+        return {name for name, policy in self.features.items() if policy in policies}
 
 
 def parse(text: str, *, host: bool | None = None) -> Described:
@@ -74,6 +78,8 @@ def parse(text: str, *, host: bool | None = None) -> Described:
         raise _bad("Missing CPU architecture")
     found = Described(arch if host else None, node.get("match") == "strict")
     found.model, found.vendor = node.findtext("model") or None, node.findtext("vendor") or None
+    if host and found.model is None:
+        raise _bad("Missing CPU model name")
     if found.vendor is not None and found.model is None:
         raise _bad("CPU vendor specified without CPU model")
     for feature in node.findall("feature"):
@@ -83,31 +89,32 @@ def parse(text: str, *, host: bool | None = None) -> Described:
         policy = "require" if host else policy or "require"
         if policy not in _POLICIES:
             raise ConfigUnsupported("Invalid CPU feature policy", domain=ErrorDomain.CPU)
-        if name in {other for other, _ in found.features}:
+        if name in found.features:
             raise _bad(f"CPU feature '{name}' specified more than once")
-        found.features.append((name, policy))
+        found.features[name] = policy
     return found
 
 
-def compare(
-    models: Sequence[CpuModel], vendor: str, features: Collection[str], other: Described, *, fail: bool
-) -> Comparison:
-    """What the processor with ``features`` is to ``other``. With ``fail`` an incompatible one raises CpuIncompatible,
-    which says why. Raises InternalError for a model or feature that nobody knows."""
+def compare(mine: Named | None, other: Described, *, fail: bool) -> Comparison:
+    """What the processor ``mine`` (None: unknown) is to ``other``. With ``fail`` an incompatible one raises
+    CpuIncompatible, which says why. Raises InternalError for a model or feature that nobody knows."""
 
     def no(why: str) -> Comparison:
         if fail:
             raise CpuIncompatible(why)
         return Comparison.INCOMPATIBLE
 
+    if mine is None:
+        return no("unknown host CPU")
     if other.arch is not None and other.arch not in _X86:
         return no(f"CPU arch {other.arch} does not match host arch")
-    if other.vendor is not None and other.vendor != vendor:
+    if other.vendor is not None and other.vendor != mine.vendor:
         return no(f"host CPU vendor does not match required CPU vendor {other.vendor}")
-    have = set(features)
+    have = mine.whole()
     spared = other.having("force", "optional", "disable")
-    wanted = (_of_model(models, other) | other.having("require")) - spared
-    _known(other)
+    own = _model(other.model).features if other.model is not None else frozenset()
+    _need_known(other.features)
+    wanted = (own | other.having("require")) - spared
     forbidden = ordered(other.having("forbid") & have)
     if forbidden:
         return no(f"Host CPU provides forbidden features: {', '.join(forbidden)}")
@@ -117,22 +124,23 @@ def compare(
     extra = ordered(have - wanted - spared)
     if not extra:
         return Comparison.IDENTICAL
-    if other.strict:
+    if other.strict and other.arch is None:
         return no(f"Host CPU does not strictly match guest CPU: Extra features: {', '.join(extra)}")
     return Comparison.SUPERSET
 
 
 def baseline(
-    models: Sequence[CpuModel],
     cpus: Sequence[Described],
     *,
+    arch: str | None = None,
+    models: Mapping[str, Sequence[str]] | None = None,
     given: Collection[str] | None = None,
     expand: bool = False,
     migratable: bool = False,
-    forbid_fallback: bool = False,
 ) -> str:
-    """The <cpu> that runs on each of ``cpus``: a model and what makes the difference. ``given``: what the hypervisor has
-    at all. ``expand`` lists the model's own features too, ``migratable`` leaves out what keeps a guest on its host.
+    """The <cpu> that runs on each of ``cpus``: a model and what makes the difference. ``models`` and ``given`` are the
+    hypervisor's models and what it knows at all (None: no hypervisor is asked). ``expand`` lists the model's own
+    features too, ``migratable`` leaves out what keeps a guest on its host.
 
     Raises InvalidArg, OperationFailed where they have nothing in common, and as :func:`compare`.
     """
@@ -141,83 +149,95 @@ def baseline(
     for index, cpu in enumerate(cpus):
         if cpu.model is None:
             raise InvalidArg(f"no CPU model specified at index {index}", domain=ErrorDomain.CPU)
-    arch = cpus[0].arch
+    arch = arch or cpus[0].arch
     if arch is not None and arch not in _X86:
-        raise NoSupport(f"'{arch}' architecture is not supported by CPU driver", domain=ErrorDomain.CPU)
-    common = set.intersection(*(_whole(models, cpu) for cpu in cpus))
+        return _by_name(arch, cpus)
+    common = _whole(cpus[0])
+    vendor = cpus[0].vendor
+    _need_maker(vendor)
+    for cpu in cpus[1:]:
+        has = _whole(cpu)
+        vendor = _vendor(vendor, cpu)
+        common &= has
     if given is not None:
         common &= set(given)
     if not common:
         raise OperationFailed("CPUs are incompatible", domain=ErrorDomain.CPU)
-    vendor = _vendor(models, cpus)
-    names = [cpu.model for cpu in cpus]
-    model = _nearest(models, vendor, common, names)
-    require, disable = ordered(common - set(model.features)), ordered(_own(model) - common)
-    if migratable:
-        require = [name for name in require if name not in _STAYS]
-    if given is None:
-        require = [name for name in require if name not in _HOST_ONLY]
-    alone = set(names) == {model.name}
-    features = [(name, "require") for name in require] + [(name, "disable") for name in disable]
+    wanted = {cpu.model or "" for cpu in cpus}
+    found = describe(Processor(common, vendor or ""), models, wanted, migratable=migratable)
+    features = found.features
+    if models is None:
+        features = {name: policy for name, policy in features.items() if name not in HOST_ONLY}
     if expand:
-        features = sorted({**dict.fromkeys(_own(model), "require"), **dict(features)}.items())
-    fallback = "forbid" if alone or forbid_fallback else "allow"
-    out = Cpu(mode="custom", match="exact", model=ModelElement(fallback=fallback, name=model.name))
-    out.vendor = vendor if all(cpu.vendor for cpu in cpus) else None
-    out.features = [CpuFeature(policy=policy, name=name) for name, policy in features]
+        model = MODELS[found.model]
+        features = dict.fromkeys(model.features, "require") | features
+        for name in model.removed:
+            features.setdefault(name, "disable")
+        features = dict(sorted(features.items()))
+    fallback = "forbid" if wanted == {found.model} or models is not None else "allow"
+    out = Cpu(mode="custom", match="exact", model=ModelElement(fallback=fallback, name=found.model))
+    out.vendor = found.vendor if found.vendor and all(cpu.vendor for cpu in cpus) else None
+    out.features = [CpuFeature(policy=policy, name=name) for name, policy in features.items()]
     return out.to_xml()
 
 
-def _vendor(models: Sequence[CpuModel], cpus: Sequence[Described]) -> str | None:
-    """The maker that all of them have, None where none says. Raises OperationFailed."""
-    vendor = cpus[0].vendor
-    for cpu in cpus[1:]:
-        own = next((m.vendor for m in models if m.name == cpu.model and m.vendor != "unknown"), None)
-        if cpu.vendor and own and cpu.vendor != own:
-            text = f"CPU vendor {own} of model {cpu.model} differs from vendor {cpu.vendor}"
-            raise OperationFailed(text, domain=ErrorDomain.CPU)
-        told = cpu.vendor or own
-        if told and vendor and told != vendor:
-            raise OperationFailed("CPU vendors do not match", domain=ErrorDomain.CPU)
-        vendor = vendor or told
-    return vendor
+def _by_name(arch: str, cpus: Sequence[Described]) -> str:
+    """What hosts of other architectures have in common, of whose models nothing but names is known."""
+    name, fallback = cpus[0].model or "", "allow"
+    if arch in ("ppc64", "ppc64le"):
+        fallback, maker = "forbid", PPC64_MODELS.get(name)
+        if maker is None:
+            raise InternalError(f"Unknown CPU model {name}", domain=ErrorDomain.CPU)
+        if any(cpu.model != name for cpu in cpus):
+            raise OperationFailed("CPUs are incompatible", domain=ErrorDomain.CPU)
+        for vendor in (cpu.vendor for cpu in cpus if cpu.vendor):
+            if vendor not in PPC64_MODELS.values():
+                raise OperationFailed(f"Unknown CPU vendor {vendor}", domain=ErrorDomain.CPU)
+            if vendor != maker:
+                text = f"CPU vendor {maker} of model {name} differs from vendor {vendor}"
+                raise OperationFailed(text, domain=ErrorDomain.CPU)
+    elif arch in ("s390", "s390x"):
+        raise NoSupport(f"cannot compute baseline CPU of {arch} architecture", domain=ErrorDomain.CPU)
+    elif arch not in _ARM:
+        raise NoSupport(f"'{arch}' architecture is not supported by CPU driver", domain=ErrorDomain.CPU)
+    return Cpu(mode="custom", match="exact", model=ModelElement(fallback=fallback, name=name)).to_xml()
 
 
-def _nearest(models: Sequence[CpuModel], vendor: str | None, features: set[str], names: list[str | None]) -> CpuModel:
-    fitting = [m for m in models if m.name in X86_MODELS and m.features]
-    if len(set(names)) == 1:
-        return next(m for m in fitting if m.name == names[0])
-    if vendor is not None:
-        fitting = [m for m in fitting if m.vendor in (vendor, "unknown")]
-    return min(
-        fitting,
-        key=lambda m: (len(features ^ _own(m)), m.name not in names, -X86_MODELS.index(m.name)),
-    )
+def _need_maker(vendor: str | None) -> None:
+    if vendor is not None and vendor not in VENDORS:
+        raise OperationFailed(f"Unknown CPU vendor {vendor}", domain=ErrorDomain.CPU)
 
 
-def _own(model: CpuModel) -> set[str]:
-    # every guest sees a hypervisor, whatever the model
-    return set(model.features) - {"hypervisor"}
+def _vendor(vendor: str | None, cpu: Described) -> str | None:
+    """The maker that those before and ``cpu`` have, None where none says. Raises OperationFailed."""
+    own = _model(cpu.model or "").vendor
+    if cpu.vendor and own and cpu.vendor != own:
+        text = f"CPU vendor {own} of model {cpu.model} differs from vendor {cpu.vendor}"
+        raise OperationFailed(text, domain=ErrorDomain.CPU)
+    told = cpu.vendor or own or None
+    if vendor is None:
+        _need_maker(told)
+    elif told is not None and told != vendor:
+        raise OperationFailed("CPU vendors do not match", domain=ErrorDomain.CPU)
+    return vendor or told
 
 
-def _of_model(models: Sequence[CpuModel], cpu: Described) -> set[str]:
-    if cpu.model is None:
-        return set()
-    for model in models:
-        if model.name == cpu.model and model.name in X86_MODELS:
-            return _own(model)
-    raise InternalError(f"Unknown CPU model {cpu.model}", domain=ErrorDomain.CPU)
+def _model(name: str) -> Model:
+    try:
+        return MODELS[name]
+    except KeyError:
+        raise InternalError(f"Unknown CPU model {name}", domain=ErrorDomain.CPU) from None
 
 
-def _whole(models: Sequence[CpuModel], cpu: Described) -> set[str]:
-    own = _of_model(models, cpu)
-    _known(cpu)
-    return (own | cpu.having("require", "force")) - cpu.having("disable", "forbid")
+def _whole(cpu: Described) -> set[str]:
+    model = _model(cpu.model or "")
+    _need_known(name for name, policy in cpu.features.items() if policy != "optional")
+    return whole(model, cpu.features)
 
 
-def _known(cpu: Described) -> None:
-    for name, policy in cpu.features:
-        if policy != "optional" and name not in FEATURES:
+def _need_known(features: Iterable[str]) -> None:
+    for name in features:
+        if name not in FEATURES:
             raise InternalError(f"Unknown CPU feature {name}", domain=ErrorDomain.CPU)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guesthouse.host import cpu as processors
-from guesthouse.host.cpu import CpuModel, HostCpu
+from guesthouse.host.cpu import HostCpu, describe_host
 from guesthouse.host.node import Cell, Node, format_list
 from guesthouse.model.capabilities import (
     Bank,
@@ -15,6 +14,7 @@ from guesthouse.model.capabilities import (
     CellCpus,
     CellPages,
     Cells,
+    Counter,
     Cpu,
     CpuTopology,
     Distances,
@@ -35,14 +35,16 @@ from guesthouse.model.capabilities import Cell as CellElement
 _SLEEP = ("suspend_mem", "suspend_disk", "suspend_hybrid")
 
 
-def describe(node: Node, cpu: HostCpu, models: Sequence[CpuModel], *, uuid: str, label: str | None) -> HostSection:
-    """The host. ``models`` are those that its processor is named by; ``label`` is whom guests run as ("+64055:+64055"),
-    None where that is the daemon's own user."""
+def describe(
+    node: Node, cpu: HostCpu, *, uuid: str, label: str | None, tsc: tuple[int, bool] | None = None
+) -> HostSection:
+    """The host. ``label`` is whom guests run as ("+64055:+64055"), None where that is the daemon's own user; ``tsc`` the
+    frequency of the time stamp counter, and whether it can be scaled, where they are known."""
     sleep = node.sleep_states()
     cells = node.cells()
     return HostSection(
         uuid=uuid,
-        cpu=_cpu(node, cpu, models, cells),
+        cpu=_cpu(node, cpu, cells, tsc),
         power_management=PowerManagement(**{name: name in sleep for name in _SLEEP}),
         iommu=Iommu(support=node.iommu()),
         topology=Topology(cells=Cells(num=len(cells), cells=[_cell(cell) for cell in cells])),
@@ -65,10 +67,9 @@ def _security(label: str | None) -> list[SecurityModel]:
     return models
 
 
-def _cpu(node: Node, cpu: HostCpu, models: Sequence[CpuModel], cells: Sequence[Cell]) -> Cpu:
+def _cpu(node: Node, cpu: HostCpu, cells: Sequence[Cell], tsc: tuple[int, bool] | None) -> Cpu:
     info = node.info()
-    match = processors.contained(models, cpu.vendor, cpu.features)
-    extra = match.require if match is not None else cpu.features
+    named = describe_host(cpu)
     places = {(c.socket, c.die) for cell in cells for c in cell.cpus}
     dies = max(1, len(places) // max(1, len({socket for socket, _ in places})))
     if info.cores % dies:
@@ -76,13 +77,14 @@ def _cpu(node: Node, cpu: HostCpu, models: Sequence[CpuModel], cells: Sequence[C
     topology = CpuTopology(sockets=info.sockets, dies=dies, cores=info.cores // dies, threads=info.threads)
     return Cpu(
         arch=info.model,
-        model=match.model.name if match is not None else None,
-        vendor=cpu.vendor if cpu.vendor != "unknown" else None,
+        model=named.model if named is not None else None,
+        vendor=cpu.vendor or None,
         microcode=Version(version=cpu.microcode) if cpu.microcode else None,
         signature=Signature(family=cpu.family, model=cpu.model, stepping=cpu.stepping) if cpu.family else None,
+        counter=Counter(name="tsc", frequency=tsc[0], scaling=tsc[1]) if tsc is not None else None,
         topology=topology,
         maxphysaddr=MaxPhysAddr(mode="emulate", bits=cpu.address_bits) if cpu.address_bits else None,
-        features=[Feature(name=name) for name in extra],
+        features=[Feature(name=name) for name in (named.features if named is not None else ())],
         pages=[PageSize(unit="KiB", size=size) for size in node.page_sizes()],
     )
 

@@ -20,6 +20,7 @@ import signal
 import struct
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from guesthouse.errors import SystemFailure
@@ -31,6 +32,7 @@ _CREATE_VCPU, _RUN = 0xAE41, 0xAE80
 _SET_USER_MEMORY_REGION, _SET_TSS_ADDR = 0x4020AE46, 0xAE47
 _GET_SREGS, _SET_SREGS, _SET_REGS = 0x8138AE83, 0x4138AE84, 0x4090AE82
 _CHECK_EXTENSION, _CAP_NR_VCPUS, _CAP_MAX_VCPUS = 0xAE03, 9, 66
+_GET_TSC_KHZ, _CAP_TSC_CONTROL = 0xAEA3, 60
 _EXIT_HLT = 5
 
 _MEMORY = 0x10000
@@ -102,6 +104,24 @@ def max_vcpus() -> int:
         raise SystemFailure.from_os(error, f"Unable to query {_DEVICE}") from None
     finally:
         os.close(fd)
+
+
+@cache
+def tsc() -> tuple[int, bool] | None:
+    """Ticks a second of the processor's time stamp counter, and whether guests may have it tick at another rate; None
+    where KVM does not say."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(_DEVICE, os.O_RDONLY | os.O_CLOEXEC))
+        opened.append(fcntl.ioctl(opened[0], _CREATE_VM, 0))
+        opened.append(fcntl.ioctl(opened[1], _CREATE_VCPU, 0))
+        kilohertz = fcntl.ioctl(opened[2], _GET_TSC_KHZ)
+        return kilohertz * 1000, bool(fcntl.ioctl(opened[0], _CHECK_EXTENSION, _CAP_TSC_CONTROL))
+    except OSError:
+        return None
+    finally:
+        for fd in reversed(opened):
+            os.close(fd)
 
 
 def _measure() -> KvmStatus:

@@ -10,16 +10,20 @@ import mmap
 import os
 import platform
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from guesthouse.host import cpuid
 from guesthouse.host.cpu import HostCpu
 from guesthouse.host.cpu import read as read_cpu
+from guesthouse.host.x86 import ordered
 
 _NANOSECONDS = 1_000_000_000
 _CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq")
 _LOCAL, _REMOTE = 10, 20
+_ROOT = Path("/")
 
 
 class NodeInfo(NamedTuple):
@@ -228,7 +232,9 @@ class Node:
 
     def cpu(self) -> HostCpu:
         """The processor, of which all are alike."""
-        return read_cpu(_text(self._root / "proc/cpuinfo"))
+        told = read_cpu(_text(self._root / "proc/cpuinfo"))
+        shown = _shown() if self._root == _ROOT else None
+        return told if shown is None else replace(told, features=shown)
 
     def fingerprint(self) -> tuple[object, ...]:
         """Equal as long as processors, cells, memory and huge pages stay as they are. Cheap."""
@@ -284,6 +290,13 @@ def _uuid(text: str) -> str | None:
     except ValueError:
         return None
     return str(value) if len(set(value.hex)) > 1 else None
+
+
+@cache
+def _shown() -> tuple[str, ...] | None:
+    """What this machine's processor itself says; None where it cannot be asked."""
+    found = cpuid.native()
+    return None if found is None else tuple(ordered(found))
 
 
 def _text(path: Path) -> str:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from guesthouse.errors import ConfigUnsupported, InternalError, OperationTimeout
-from guesthouse.host import cpu
-from guesthouse.host.cpu import CpuModel
+from guesthouse.host.cpu import CpuModel, HostCpu, Hypervisor, Processor, hypervisor, vendor_name
 from guesthouse.model.defaults import GuestDefaults
 from guesthouse.qemu import process
 from guesthouse.qemu.monitor import Monitor, MonitorError
+from guesthouse.qemu.processors import from_qemu
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = 4
+_FORMAT = 5
 # libvirt's names of the targets that QEMU calls otherwise
 _ARCHES = {"i386": "i686"}
 # what Windows finds on Hyper-V: libvirt's features, in its order; QEMU's names have dashes and "hv-" before
@@ -46,6 +46,19 @@ class Machine:
 
 
 @dataclass
+@dataclass
+class BestCpu:
+    """The best processor that an accelerator gives. ``known`` are all the properties that QEMU has for it, ``features``
+    those of them that it switches on, ``stays`` those of these that would keep a guest on its host; in libvirt's
+    words."""
+
+    vendor: str
+    signature: list[int]
+    known: list[str]
+    features: list[str]
+    stays: list[str]
+
+
 class QemuCapabilities:
     """``version`` is major * 1000000 + minor * 1000 + micro; ``package`` is the distribution's suffix; ``arch`` is
     libvirt's word. ``machines`` and ``cpus`` are in QEMU's order; ``displays`` are the servers (vnc, spice) that it was
@@ -61,6 +74,8 @@ class QemuCapabilities:
     displays: list[str] = field(default_factory=list)
     hyperv: list[str] = field(default_factory=list)
 
+    #: None where this QEMU does not tell
+    best: BestCpu | None = None
     @property
     def default_machine(self) -> Machine | None:
         return next((m for m in self.machines if m.default), None)
@@ -69,6 +84,15 @@ class QemuCapabilities:
         return next((c for c in self.cpus if c.name == name), None)
 
     def defaults(self) -> GuestDefaults:
+    def hypervisor(self, host: HostCpu | None) -> Hypervisor:
+        """What guests' processors can be. ``host`` is the machine's own, where guests run on it."""
+        best = self.best
+        if best is None or self.arch not in ("x86_64", "i686"):
+            return hypervisor(self.cpus, None)
+        family, model, stepping = best.signature
+        most = Processor(set(best.features), best.vendor, (family, model, stepping))
+        return hypervisor(self.cpus, most, best.stays, best.known, host)
+
         """What documents are completed with."""
         names = {m.name: m.name for m in self.machines} | {m.alias: m.name for m in self.machines if m.alias}
         default = self.default_machine
@@ -131,11 +155,6 @@ async def probe(binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilitie
     except OperationTimeout as error:  # seen on hosts that were out of breath: nothing is lost by asking again
         _log.warning("QEMU binary '%s' did not answer its probe (%s): asking again", binary, error)
         found = await _ask(binary, accel)
-    if accel != "tcg":
-        # KVM gives every model the host's vendor; whose processor a model is, the emulator knows
-        vendors = {model.name: model.vendor for model in (await probe(binary, cache)).cpus if model.name != "max"}
-        for model in found.cpus:
-            model.vendor = vendors.get(model.name, model.vendor)
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps({"key": key, "value": asdict(found)}))
@@ -161,6 +180,7 @@ def _restored(value: dict[str, Any]) -> QemuCapabilities:
     value["cpus"] = [CpuModel(**c) for c in value["cpus"]]
     return QemuCapabilities(**value)
 
+    value["best"] = BestCpu(**value["best"]) if value["best"] is not None else None
 
 async def _ask(binary: str, accel: str) -> QemuCapabilities:
     with tempfile.TemporaryDirectory(prefix="guesthouse-probe-") as name:
@@ -185,7 +205,8 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
             types = await monitor.execute("qom-list-types", {"implements": "device", "abstract": False})
             commands = {c["name"] for c in await monitor.execute("query-commands")}
             backends = {t["name"] for t in await monitor.execute("qom-list-types", {"implements": "chardev"})}
-            cpus = await _cpu_models(monitor, accel)
+            cpus = await _cpu_models(monitor)
+            best = await _best_cpu(monitor, accel)
             hyperv = await _hyperv(monitor, accel)
         except InternalError as error:
             raise InternalError(f"Failed to probe QEMU binary '{binary}': {error.detail}") from None
@@ -217,6 +238,7 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
         hyperv=hyperv,
     )
 
+        best=best,
 
 def _displays(commands: set[str], backends: set[str]) -> list[str]:
     """The display servers. SPICE may be a module in a package of its own: its character devices come with it, while
@@ -225,28 +247,40 @@ def _displays(commands: set[str], backends: set[str]) -> list[str]:
     return [name for name, is_there in there.items() if is_there]
 
 
-async def _cpu_models(monitor: Monitor, accel: str) -> list[CpuModel]:
-    """The models, and what each turns on; versioned ones ("EPYC-v2") are other names of these, or nearly."""
-    models = []
-    for definition in await monitor.execute("query-cpu-definitions"):
-        name = definition["name"]
-        if name == "base" or _VERSIONED.search(name) or (name == "host" and accel == "tcg"):
-            continue
-        try:
-            expansion = await monitor.execute("query-cpu-model-expansion", {"type": "full", "model": {"name": name}})
-            props = expansion["model"]["props"]
-        except MonitorError:  # a target that tells no more than names
-            props = {}
-        models.append(
-            CpuModel(
-                name=name,
-                vendor=cpu.vendor_name(props.get("vendor", ""), name),
-                features=cpu.ordered(key for key, value in props.items() if value is True),
-                blockers=sorted(definition.get("unavailable-features", [])),
-                deprecated=definition.get("deprecated", False),
-            )
+async def _cpu_models(monitor: Monitor) -> list[CpuModel]:
+    """The models; versioned ones ("EPYC-v2") are other names of these, or nearly."""
+    return [
+        CpuModel(
+            name=found["name"],
+            blockers=[from_qemu(name) for name in found.get("unavailable-features", [])],
+            deprecated=found.get("deprecated", False),
         )
-    return models
+        for found in await monitor.execute("query-cpu-definitions")
+        if found["name"] != "base" and not _VERSIONED.search(found["name"])
+    ]
+
+
+async def _best_cpu(monitor: Monitor, accel: str) -> BestCpu | None:
+    async def expanded(**props: bool) -> dict[str, Any]:
+        model = {"name": _BEST.get(accel, "max"), "props": props}
+        answer = await monitor.execute("query-cpu-model-expansion", {"type": "static", "model": model})
+        return dict(answer["model"].get("props") or {})
+
+    try:
+        movable = await expanded()
+        whole = await expanded(migratable=False)
+    except MonitorError:  # not an x86
+        return None
+    # what is off only because it would keep a guest here
+    stays = [name for name, value in whole.items() if value is True and movable.get(name) is False]
+    features = [name for name, value in movable.items() if value is True]
+    return BestCpu(
+        vendor=vendor_name(movable.get("vendor", "")),
+        signature=[int(movable.get(name, 0)) for name in ("family", "model", "stepping")],
+        known=[from_qemu(name) for name in movable],
+        features=[from_qemu(name) for name in (*features, *stays)],
+        stays=[from_qemu(name) for name in stays],
+    )
 
 
 async def _hyperv(monitor: Monitor, accel: str) -> list[str]:

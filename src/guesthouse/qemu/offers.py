@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 
-from guesthouse.host import cpu
+from guesthouse.host.cpu import Hypervisor
 from guesthouse.host.passthrough import vfio_works
 from guesthouse.host.sysfs import Sysfs
+from guesthouse.host.x86 import MODELS
 from guesthouse.model.capabilities import (
     CpuMode,
     CpuOffer,
@@ -26,7 +27,6 @@ from guesthouse.model.capabilities import (
     GuestSection,
     LoaderOffer,
     MachineType,
-    MaxPhysAddr,
     ModelOffer,
     Offer,
     OsOffer,
@@ -91,10 +91,10 @@ def guest(caps: QemuCapabilities, arch: str, *, kvm: bool) -> GuestSection:
 
 
 def domain(
-    caps: QemuCapabilities, arch: str, machine: Machine, kind: str, *, vcpus: int, address_bits: int = 0
+    caps: QemuCapabilities, cpus: Hypervisor, arch: str, machine: Machine, kind: str, *, vcpus: int
 ) -> DomainCapabilities:
     """What guests of ``kind`` ("qemu" or "kvm"; ``caps`` was asked with its accelerator) can have. ``vcpus`` is the most
-    processors that the accelerator gives, ``address_bits`` the width of the host's addresses."""
+    processors that the accelerator gives, ``cpus`` what these can be."""
     return DomainCapabilities(
         path=caps.binary,
         domain=kind,
@@ -103,7 +103,7 @@ def domain(
         vcpu=Vcpu(max=min(machine.max_cpus, vcpus)),
         iothreads=Offer(supported=True),
         os=_os(arch, machine),
-        cpu=_cpu(caps, kind, address_bits),
+        cpu=_cpu(caps, cpus, kind),
         memory_backing=_offer(sourceType=["file", "anonymous", "memfd"]),
         devices=_devices(caps, machine),
         features=FeatureOffers(
@@ -146,43 +146,31 @@ def _no() -> Offer:
 # -- processors
 
 
-def _cpu(caps: QemuCapabilities, kind: str, address_bits: int) -> CpuOffer:
-    host = caps.cpu("host")
-    most = caps.cpu("max")
-    passthrough = CpuMode(name="host-passthrough", supported=kind == "kvm" and host is not None)
+def _cpu(caps: QemuCapabilities, cpus: Hypervisor, kind: str) -> CpuOffer:
+    native = kind == "kvm" and "host" in cpus.models
+    passthrough = CpuMode(name="host-passthrough", supported=native)
     if passthrough.supported:
         passthrough.enums = [Enum.of("hostPassthroughMigratable", ["on", "off"])]
-    maximum = CpuMode(name="maximum", supported=most is not None)
+    maximum = CpuMode(name="maximum", supported="max" in cpus.models)
     if maximum.supported:
         maximum.enums = [Enum.of("maximumMigratable", ["on", "off"])]
+    host_model = CpuMode(name="host-model", supported=cpus.reported is not None)
+    if cpus.reported is not None:
+        host_model.models = [ModelOffer(fallback="forbid", name=cpus.reported.model)]
+        host_model.vendor = cpus.reported.vendor or None
+        host_model.features = [Feature(policy=policy, name=name) for name, policy in cpus.reported.features.items()]
     custom = CpuMode(name="custom", supported=True)
     custom.models = [
         ModelOffer(
             usable="yes" if model.usable else "no",
             deprecated=True if model.deprecated else None,
-            vendor=model.vendor,
+            vendor=MODELS[model.name].vendor or "unknown",
             name=model.name,
         )
         for model in caps.cpus
-        if model.name in cpu.X86_MODELS
+        if model.name in MODELS
     ]
-    basis = host if kind == "kvm" else most
-    return CpuOffer(modes=[passthrough, maximum, _host_model(caps, basis, kind, address_bits), custom])
-
-
-def _host_model(caps: QemuCapabilities, basis: cpu.CpuModel | None, kind: str, address_bits: int) -> CpuMode:
-    """The model nearest to the best that the accelerator gives, with what makes the difference."""
-    match = cpu.nearest(caps.cpus, basis.vendor, basis.features) if basis is not None else None
-    if basis is None or match is None:
-        return CpuMode(name="host-model", supported=False)
-    mode = CpuMode(name="host-model", supported=True)
-    mode.models = [ModelOffer(fallback="forbid", name=match.model.name)]
-    mode.vendor = basis.vendor if basis.vendor != "unknown" else None
-    if kind == "kvm" and address_bits:
-        mode.maxphysaddr = MaxPhysAddr(mode="passthrough", limit=address_bits)
-    mode.features = [Feature(policy="require", name=name) for name in match.require]
-    mode.features += [Feature(policy="disable", name=name) for name in match.disable]
-    return mode
+    return CpuOffer(modes=[passthrough, maximum, host_model, custom])
 
 
 # -- devices

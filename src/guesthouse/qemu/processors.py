@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
-from guesthouse.model.domain import Domain, Spinlocks, State, SyntheticTimer, TlbFlush, VendorId
+from guesthouse.model.domain import Domain, Spinlocks, Switch, SyntheticTimer, TlbFlush, VendorId
 from guesthouse.qemu.parts import quote
 
 # QEMU retries this often where the document does not say
@@ -23,6 +23,12 @@ _FEATURES = {
     "perfctr_nb": "perfctr-nb",
     "tsc_adjust": "tsc-adjust",
 }
+_NAMES = {theirs: ours for ours, theirs in _FEATURES.items()}
+
+
+def from_qemu(feature: str) -> str:
+    """libvirt's name of what QEMU calls ``feature``."""
+    return _NAMES.get(feature, feature)
 
 
 def _cache(mode: str, cpu: str) -> list[str]:
@@ -105,7 +111,7 @@ def _enlightenments(domain: Domain) -> list[str]:
         words.append("hv-passthrough=on")
     for spec in hyperv.SPECS:
         feature = getattr(hyperv, spec.name)
-        if not isinstance(feature, State) or not feature.state:
+        if not isinstance(feature, Switch) or not feature.state:
             continue
         name = spec.tag.replace("_", "-")
         if isinstance(feature, Spinlocks):

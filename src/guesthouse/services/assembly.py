@@ -86,7 +86,7 @@ class Services:
         defaults = replace(caps.defaults(), nvram_folder=nvram, run_folder=run)
         self.domains.defaults = self.saves.defaults = self.native.defaults = defaults
         self.host = Host(ctx, caps, user)
-        self.host_tuning = HostTuning(self.host, caps)
+        self.host_tuning = HostTuning(self.host)
         self.domain_stats = DomainStats(ctx, self._guests, self._jobs)
         self.domain_bulk = DomainBulk(self._guests, self.domains.filtered)
         self.domain_agent = DomainAgent(self._guests, self._jobs, self.domains, self.networks)

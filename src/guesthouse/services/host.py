@@ -21,7 +21,10 @@ from guesthouse.errors import (
 )
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.host import cpu, document, kvm, sysinfo
+from guesthouse.host.cpu import Hypervisor
+from guesthouse.host.cpu_choice import PPC64_MODELS
 from guesthouse.host.node import Node, NodeInfo
+from guesthouse.host.x86 import MODELS
 from guesthouse.model.capabilities import Capabilities
 from guesthouse.qemu import offers
 from guesthouse.qemu.capabilities import Machine, QemuCapabilities, probe
@@ -45,8 +48,8 @@ _ARCHES = frozenset(
     """)
 )
 _CPU_MODELS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_X86, cpu.X86_MODELS),
-    **dict.fromkeys(("ppc64", "ppc64le"), cpu.PPC64_MODELS),
+    **dict.fromkeys(_X86, tuple(MODELS)),
+    **dict.fromkeys(("ppc64", "ppc64le"), tuple(PPC64_MODELS)),
     **dict.fromkeys(("armv6l", "armv7b", "armv7l", "aarch64", "s390", "s390x"), ()),
 }
 _VIRT_TYPES = frozenset(
@@ -73,6 +76,7 @@ class Host:
             self._label = f"+{user.uid}:+{user.gid}"
         self._lock = asyncio.Lock()
         self._emulators: dict[tuple[str, str], tuple[int, QemuCapabilities]] = {}
+        self._cpus: dict[tuple[str, str], tuple[QemuCapabilities, Hypervisor]] = {}
         self._uuid = ""
         self._capabilities: tuple[object, str] = (None, "")
         self._domain_capabilities: dict[tuple[str, str, str, str], str] = {}
@@ -138,8 +142,9 @@ class Host:
 
     def _describe(self, usable: bool, emulators: list[tuple[str, QemuCapabilities]]) -> str:
         self._uuid = self._uuid or self._node.uuid(self._ctx.paths.state / "host-uuid")
-        native = next((caps for arch, caps in emulators if arch == platform.machine()), self._caps)
-        host = document.describe(self._node, self._node.cpu(), native.cpus, uuid=self._uuid, label=self._label)
+        processor = self._node.cpu()
+        tsc = kvm.tsc() if "invtsc" in processor.features else None  # else it may tick at any rate
+        host = document.describe(self._node, processor, uuid=self._uuid, label=self._label, tsc=tsc)
         guests = [offers.guest(caps, arch, kvm=usable and arch in _X86) for arch, caps in emulators]
         return Capabilities(host=host, guests=guests).to_xml()
 
@@ -152,19 +157,30 @@ class Host:
             key = (caps.binary, target, chosen.name, kind)
             if key not in self._domain_capabilities:
                 most = kvm.max_vcpus() if kind == "kvm" else chosen.max_cpus
-                bits = self._node.cpu().address_bits
-                described = offers.domain(caps, target, chosen, kind, vcpus=most, address_bits=bits)
+                described = offers.domain(caps, self._processors(caps, kind), target, chosen, kind, vcpus=most)
                 self._domain_capabilities[key] = described.to_xml()
             return self._domain_capabilities[key]
 
     async def hypervisor(
         self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None
-    ) -> tuple[QemuCapabilities, str]:
-        """What the emulator that serves such guests can do, and with which accelerator. Raises libvirt's errors where
-        there is none."""
+    ) -> tuple[QemuCapabilities, Hypervisor, str]:
+        """What the emulator that serves such guests can do, what their processors can be, and with which accelerator.
+        Raises libvirt's errors where there is none."""
         async with self._lock:
             caps, _, _, kind = await self._hypervisor(emulator, arch, machine, virttype)
-            return caps, kind
+            return caps, self._processors(caps, kind), kind
+
+    async def processors(self, emulator: str, kind: str) -> Hypervisor:
+        """What the processors of guests of ``kind`` ("qemu" or "kvm") that ``emulator`` runs can be. Raises probe's
+        errors."""
+        async with self._lock:
+            return self._processors(await self._emulator(emulator, "kvm" if kind == "kvm" else "tcg"), kind)
+
+    def _processors(self, caps: QemuCapabilities, kind: str) -> Hypervisor:
+        known = self._cpus.get((caps.binary, kind))
+        if known is None or known[0] is not caps:
+            known = self._cpus[caps.binary, kind] = caps, caps.hypervisor(self._node.cpu() if kind == "kvm" else None)
+        return known[1]
 
     async def _hypervisor(
         self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None

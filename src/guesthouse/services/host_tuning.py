@@ -7,17 +7,16 @@ from typing import Any
 
 from guesthouse.errors import (
     ArgumentUnsupported,
-    ConfigUnsupported,
     InternalError,
     InvalidArg,
     OperationUnsupported,
     check_flags,
 )
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.host import cpu, cpu_choice
+from guesthouse.host import cpu_choice
+from guesthouse.host.cpu import describe_host
 from guesthouse.host.memory import SETTABLE, SHARED, HostMemory
 from guesthouse.host.node import Node
-from guesthouse.qemu.capabilities import QemuCapabilities
 from guesthouse.services.domain_stats import Params
 from guesthouse.services.host import Host
 from guesthouse.services.typed import checked
@@ -29,11 +28,8 @@ _SLEEPS = {0: "Suspend-to-RAM", 1: "Suspend-to-Disk", 2: "Hybrid-Suspend"}
 
 
 class HostTuning:
-    def __init__(
-        self, host: Host, caps: QemuCapabilities, *, node: Node | None = None, memory: HostMemory | None = None
-    ) -> None:
+    def __init__(self, host: Host, *, node: Node | None = None, memory: HostMemory | None = None) -> None:
         self._host = host
-        self._caps = caps
         self._node = node or Node()
         self._memory = memory or HostMemory()
 
@@ -43,26 +39,24 @@ class HostTuning:
         """The host's processor beside the one of the document: a virCPUCompareResult."""
         check_flags(flags, _FAIL | _VALIDATE, "qemuConnectCompareCPU")
         other = cpu_choice.parse(xml)
-        mine = self._node.cpu()
-        return int(cpu_choice.compare(self._caps.cpus, mine.vendor, mine.features, other, fail=bool(flags & _FAIL)))
+        return int(cpu_choice.compare(describe_host(self._node.cpu()), other, fail=bool(flags & _FAIL)))
 
     def baseline_cpu(self, xmlCPUs: list[str], flags: int) -> str:
         """The processor that all these hosts have."""
         check_flags(flags, _EXPAND | _MIGRATABLE, "qemuConnectBaselineCPU")
         cpus = [cpu_choice.parse(text, host=True) for text in xmlCPUs]
-        return cpu_choice.baseline(
-            self._caps.cpus, cpus, expand=bool(flags & _EXPAND), migratable=bool(flags & _MIGRATABLE)
-        )
+        return cpu_choice.baseline(cpus, expand=bool(flags & _EXPAND), migratable=bool(flags & _MIGRATABLE))
 
     async def compare_hypervisor_cpu(
         self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None, xmlCPU: str, flags: int
     ) -> int:
         """The best processor that a hypervisor gives beside the one of the document."""
         check_flags(flags, _FAIL | _VALIDATE, "qemuConnectCompareHypervisorCPU")
-        caps, kind = await self._host.hypervisor(emulator, arch, machine, virttype)
-        best = _best(caps, kind)
-        other = cpu_choice.parse(xmlCPU)
-        return int(cpu_choice.compare(caps.cpus, best.vendor, best.features, other, fail=bool(flags & _FAIL)))
+        caps, cpus, kind = await self._host.hypervisor(emulator, arch, machine, virttype)
+        if cpus.reported is None:
+            text = f"QEMU '{caps.binary}' does not support reporting CPU model for virttype '{kind}'"
+            raise OperationUnsupported(text)
+        return int(cpu_choice.compare(cpus.reported, cpu_choice.parse(xmlCPU), fail=bool(flags & _FAIL)))
 
     async def baseline_hypervisor_cpu(
         self,
@@ -76,15 +70,15 @@ class HostTuning:
         """The processor that a hypervisor gives on all hosts with these."""
         check_flags(flags, _EXPAND | _MIGRATABLE, "qemuConnectBaselineHypervisorCPU")
         cpus = [cpu_choice.parse(text) for text in xmlCPUs]
-        caps, kind = await self._host.hypervisor(emulator, arch, machine, virttype)
-        return cpu_choice.baseline(
-            caps.cpus,
-            cpus,
-            given=_best(caps, kind).features,
-            expand=bool(flags & _EXPAND),
-            migratable=bool(flags & _MIGRATABLE),
-            forbid_fallback=True,
-        )
+        caps, given, _ = await self._host.hypervisor(emulator, arch, machine, virttype)
+        best = caps.best
+        if best is None:
+            text = f"computing baseline hypervisor CPU is not supported for arch {caps.arch}"
+            raise OperationUnsupported(text)
+        known = set(best.known)
+        if flags & _MIGRATABLE:
+            known -= set(best.stays)
+        return cpu_choice.baseline(cpus, arch=caps.arch, models=given.models, given=known, expand=bool(flags & _EXPAND))
 
     # -- memory
 
@@ -147,12 +141,3 @@ class HostTuning:
     def is_secure(self) -> int:
         """The daemon's own end is; of the way there the client knows."""
         return 1
-
-
-def _best(caps: QemuCapabilities, kind: str) -> cpu.CpuModel:
-    best = caps.cpu("host" if kind == "kvm" else "max")
-    if best is None:
-        raise OperationUnsupported(f"QEMU '{caps.binary}' does not support reporting CPU model for virttype '{kind}'")
-    if caps.arch not in ("x86_64", "i686"):
-        raise ConfigUnsupported(f"comparing with the hypervisor CPU is not supported for arch {caps.arch}")
-    return best

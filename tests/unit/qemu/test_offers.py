@@ -40,7 +40,7 @@ def caps(tmp_path_factory: pytest.TempPathFactory) -> QemuCapabilities:
 
 @pytest.fixture(scope="module", params=["pc", "q35"])
 def offered(request: pytest.FixtureRequest, caps: QemuCapabilities) -> DomainCapabilities:
-    return offers.domain(caps, "x86_64", caps.machine(request.param), "qemu", vcpus=255)
+    return offers.domain(caps, caps.hypervisor(None), "x86_64", caps.machine(request.param), "qemu", vcpus=255)
 
 
 def starts(caps: QemuCapabilities, machine: str | None, devices: str = "", head: str = "", features: str = "") -> bool:
@@ -215,5 +215,5 @@ def test_guests(caps: QemuCapabilities) -> None:
 
 
 def test_the_accelerator_limits_processors(caps: QemuCapabilities) -> None:
-    made = offers.domain(caps, "x86_64", caps.machine("q35"), "kvm", vcpus=4, address_bits=48)
+    made = offers.domain(caps, caps.hypervisor(None), "x86_64", caps.machine("q35"), "kvm", vcpus=4)
     assert made.vcpu is not None and made.vcpu.max == 4

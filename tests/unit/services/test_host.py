@@ -15,8 +15,9 @@ from guesthouse.host import kvm
 from guesthouse.host.cpu import CpuModel
 from guesthouse.host.kvm import KvmStatus
 from guesthouse.host.node import Node
+from guesthouse.host.x86 import MODELS
 from guesthouse.model.capabilities import Capabilities, DomainCapabilities
-from guesthouse.qemu.capabilities import Machine, QemuCapabilities
+from guesthouse.qemu.capabilities import BestCpu, Machine, QemuCapabilities
 from guesthouse.qemu.process import User
 from guesthouse.services import host as module
 from guesthouse.services.context import Config, Context, Paths
@@ -25,8 +26,10 @@ from guesthouse.services.host import Host
 from guesthouse.services.store import Store
 
 GUESTS = User(64055, 64055)
+PHENOM = sorted(MODELS["phenom"].features)
+FLAGS = " ".join(PHENOM)
 NODE = {
-    "proc/cpuinfo": "vendor_id: AuthenticAMD\ncpu family: 25\nflags: fpu sse2 avx2 clwb\naddress sizes: 48 bits\n",
+    "proc/cpuinfo": f"vendor_id: AuthenticAMD\ncpu family: 25\nflags: {FLAGS} sse4a\naddress sizes: 48 bits\n",
     "proc/stat": "cpu  1 0 2 3 4 0 0\ncpu0 1 0 2 3 4 0 0\n",
     "proc/meminfo": "MemTotal: 9000 kB\nMemFree: 700 kB\nBuffers: 1 kB\nCached: 2 kB\n",
     "sys/devices/system/cpu/online": "0-1,3\n",
@@ -42,11 +45,12 @@ MACHINES = [
     Machine("pc-i440fx-1.4", "", 255, False, True, ""),
 ]
 CPUS = [
-    CpuModel("max", "AMD", ["fpu", "sse2", "avx2", "hypervisor"]),
-    CpuModel("host", "AMD", ["fpu", "sse2", "avx2", "clwb", "hypervisor"]),
-    CpuModel("kvm64", "unknown", ["fpu", "sse2"]),
-    CpuModel("EPYC", "AMD", ["fpu", "sse2", "avx2"], blockers=["avx2"]),
+    CpuModel("max"),
+    CpuModel("host"),
+    CpuModel("kvm64"),
+    CpuModel("phenom", blockers=["nx"]),
 ]
+BEST = BestCpu("AMD", [25, 1, 1], [*PHENOM, "invtsc", "avx"], [*PHENOM, "invtsc"], ["invtsc"])
 
 
 class Bench:
@@ -82,7 +86,15 @@ class Bench:
     def caps(self, target: str = "x86_64") -> QemuCapabilities:
         arch = {"i386": "i686"}.get(target, target)
         return QemuCapabilities(
-            self.emulator(target), 7002022, "", arch, list(MACHINES), ["VGA", "virtio-blk-pci"], list(CPUS), ["vnc"]
+            self.emulator(target),
+            7002022,
+            "",
+            arch,
+            list(MACHINES),
+            ["VGA", "virtio-blk-pci"],
+            list(CPUS),
+            ["vnc"],
+            best=BEST,
         )
 
     async def _probe(self, binary: str, cache: Path, accel: str = "tcg") -> QemuCapabilities:
@@ -193,8 +205,8 @@ def test_sysinfo_is_the_systems(bench: Bench) -> None:
 def test_capabilities(bench: Bench) -> None:
     found = capabilities(bench.host())
     assert found.host is not None and found.host.cpu is not None and found.host.topology is not None
-    assert (found.host.cpu.model, found.host.cpu.vendor) == ("EPYC", "AMD")
-    assert [f.name for f in found.host.cpu.features] == ["clwb"]
+    assert (found.host.cpu.model, found.host.cpu.vendor) == ("phenom", "AMD")
+    assert [f.name for f in found.host.cpu.features] == ["sse4a"]
     i686, x86 = (guest.arch for guest in found.guests)
     assert i686 is not None and x86 is not None
     assert (i686.name, i686.wordsize, i686.emulator) == ("i686", 32, bench.emulator("i386"))
@@ -316,11 +328,14 @@ def test_domain_capabilities(bench: Bench) -> None:
     assert found.cpu is not None and found.vcpu is not None and found.vcpu.max == 255
     assert [mode.supported for mode in found.cpu.modes] == [False, True, True, True]
     host_model = found.cpu.mode("host-model")
-    assert host_model is not None and host_model.models[0].name == "EPYC"
-    assert [(f.policy, f.name) for f in host_model.features] == [("require", "hypervisor")]
+    assert host_model is not None and (host_model.models[0].name, host_model.vendor) == ("phenom", "AMD")
+    assert [(f.policy, f.name) for f in host_model.features] == [("require", "invtsc"), ("disable", "nx")]
     custom = found.cpu.mode("custom")
     assert custom is not None
-    assert [(m.name, m.usable, m.vendor) for m in custom.models] == [("kvm64", "yes", "unknown"), ("EPYC", "no", "AMD")]
+    assert [(m.name, m.usable, m.vendor) for m in custom.models] == [
+        ("kvm64", "yes", "unknown"),
+        ("phenom", "no", "AMD"),
+    ]
     i686 = DomainCapabilities.from_xml(ask(bench.host(), arch="i686", machine="q35", virttype="none"))
     assert (i686.path, i686.arch, i686.machine) == (bench.emulator("i386"), "i686", "pc-q35-7.2")
 
@@ -333,8 +348,9 @@ def test_domain_capabilities_with_kvm(bench: Bench) -> None:
     assert found.cpu is not None
     assert [mode.supported for mode in found.cpu.modes] == [True, True, True, True]
     host_model = found.cpu.mode("host-model")
-    assert host_model is not None and host_model.maxphysaddr is not None and host_model.maxphysaddr.limit == 48
-    assert [f.name for f in host_model.features] == ["hypervisor", "clwb"]
+    assert host_model is not None and host_model.maxphysaddr is None and host_model.features
+    mine = asyncio.run(host.processors(bench.emulator("x86_64"), "kvm"))
+    assert mine.full is not None and "sse4a" in mine.full.whole()  # which the host has, and QEMU does not give
     assert ("qemu-system-x86_64", "kvm") in bench.asked
     assert DomainCapabilities.from_xml(ask(host, virttype="qemu")).domain == "qemu"
 
