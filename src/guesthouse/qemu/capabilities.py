@@ -31,6 +31,7 @@ _HYPERV = (
     *("reenlightenment", "tlbflush", "ipi", "evmcs", "avic"),
 )
 _VERSIONED = re.compile(r"-v\d+$")
+_BEST = {"tcg": "max", "kvm": "host"}
 
 
 @dataclass
@@ -46,7 +47,6 @@ class Machine:
 
 
 @dataclass
-@dataclass
 class BestCpu:
     """The best processor that an accelerator gives. ``known`` are all the properties that QEMU has for it, ``features``
     those of them that it switches on, ``stays`` those of these that would keep a guest on its host; in libvirt's
@@ -59,6 +59,7 @@ class BestCpu:
     stays: list[str]
 
 
+@dataclass
 class QemuCapabilities:
     """``version`` is major * 1000000 + minor * 1000 + micro; ``package`` is the distribution's suffix; ``arch`` is
     libvirt's word. ``machines`` and ``cpus`` are in QEMU's order; ``displays`` are the servers (vnc, spice) that it was
@@ -73,9 +74,9 @@ class QemuCapabilities:
     cpus: list[CpuModel] = field(default_factory=list)
     displays: list[str] = field(default_factory=list)
     hyperv: list[str] = field(default_factory=list)
-
     #: None where this QEMU does not tell
     best: BestCpu | None = None
+
     @property
     def default_machine(self) -> Machine | None:
         return next((m for m in self.machines if m.default), None)
@@ -83,7 +84,6 @@ class QemuCapabilities:
     def cpu(self, name: str) -> CpuModel | None:
         return next((c for c in self.cpus if c.name == name), None)
 
-    def defaults(self) -> GuestDefaults:
     def hypervisor(self, host: HostCpu | None) -> Hypervisor:
         """What guests' processors can be. ``host`` is the machine's own, where guests run on it."""
         best = self.best
@@ -93,6 +93,7 @@ class QemuCapabilities:
         most = Processor(set(best.features), best.vendor, (family, model, stepping))
         return hypervisor(self.cpus, most, best.stays, best.known, host)
 
+    def defaults(self) -> GuestDefaults:
         """What documents are completed with."""
         names = {m.name: m.name for m in self.machines} | {m.alias: m.name for m in self.machines if m.alias}
         default = self.default_machine
@@ -178,9 +179,9 @@ def _device_times() -> list[int]:
 def _restored(value: dict[str, Any]) -> QemuCapabilities:
     value["machines"] = [Machine(**m) for m in value["machines"]]
     value["cpus"] = [CpuModel(**c) for c in value["cpus"]]
+    value["best"] = BestCpu(**value["best"]) if value["best"] is not None else None
     return QemuCapabilities(**value)
 
-    value["best"] = BestCpu(**value["best"]) if value["best"] is not None else None
 
 async def _ask(binary: str, accel: str) -> QemuCapabilities:
     with tempfile.TemporaryDirectory(prefix="guesthouse-probe-") as name:
@@ -236,9 +237,9 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
         cpus=cpus,
         displays=_displays(commands, backends),
         hyperv=hyperv,
+        best=best,
     )
 
-        best=best,
 
 def _displays(commands: set[str], backends: set[str]) -> list[str]:
     """The display servers. SPICE may be a module in a package of its own: its character devices come with it, while
