@@ -14,8 +14,8 @@ from guesthouse.model.fields import Element
 _MADE_UP_TAPS = ("vnet", "macvtap", "macvlan")
 _OWN_ALIAS = "ua-"
 _MADE_UP_IMAGE = ".transient"
-# what libvirtd calls channels' sockets, of this and of earlier versions
-_LIBVIRTS_SOCKET = r"/var/lib/libvirt/qemu/channel/target/([^/]+\.|domain-[^/]+/)?"
+# where libvirtd makes channels' sockets
+_LIBVIRTS_SOCKET = "/var/lib/libvirt/qemu/channel/target/domain-[^/]+/"
 
 
 def inactive(live: Domain, definition: Domain | None, made: str) -> Domain:

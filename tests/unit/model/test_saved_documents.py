@@ -82,7 +82,7 @@ def test_a_live_document_that_is_sent_back_is_a_definition() -> None:
     definition = domains.define(XML)
     live, again = live_of(definition), domains.define(definition.to_xml(secrets=True)).to_xml(secrets=True)
     live.dev.graphics[0].listens[0].address = live.dev.graphics[0].listen = None  # it might be the user's
-    sockets = ("domain-7-kept/org.qemu.guest_agent.0", "kept.org.qemu.guest_agent.0", "domain-7-kept/of.another")
+    sockets = ("domain-7-kept/org.qemu.guest_agent.0", "domain-1-a.b/org.qemu.guest_agent.0", "domain-1-a/another")
     for number, name in enumerate(sockets):
         channel = live.dev.channels[0]
         channel.end().path = f"/var/lib/libvirt/qemu/channel/target/{name}"  # of libvirtd's guest
