@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support import media_kernel, namespaces
+from support import media, namespaces
 from support.guesthoused import BIN, Guesthoused
-
-_GRUB = "set timeout=0\nmenuentry tiny {\n linux /linux console=ttyS0 quiet\n initrd /initrd\n}\n"
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +25,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guesthoused]:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A disk that boots the tests' kernel: its GRUB boots from disks and CDs alike."""
-    folder = tmp_path_factory.mktemp("image")
-    tree = folder / "tree"
-    (tree / "boot/grub").mkdir(parents=True)
-    kernel, initrd = media_kernel.kernel_and_initrd()
-    shutil.copy(kernel, tree / "linux")
-    shutil.copy(initrd, tree / "initrd")
-    (tree / "boot/grub/grub.cfg").write_text(_GRUB)
-    subprocess.run(["grub-mkrescue", "-o", folder / "tiny.img", tree], check=True, capture_output=True)
-    return folder / "tiny.img"
+    return media.bootable_disk(tmp_path_factory.mktemp("image"))
 
 
 def test_run_and_the_rest(daemon: Guesthoused, image: Path, tmp_path: Path) -> None:

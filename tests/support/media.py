@@ -7,6 +7,8 @@ import subprocess
 import zlib
 from pathlib import Path
 
+from support import media_kernel
+
 _INSTALLERS = Path("/usr/lib/debian-installer/images")
 
 # Both consoles: the installer runs on each one named, so that the screen and the serial line show it.
@@ -19,6 +21,8 @@ menuentry "Install" {
     initrd /initrd.gz
 }
 """
+
+_TINY = "set timeout=0\nmenuentry tiny {\n linux /linux console=ttyS0 quiet\n initrd /initrd\n}\n"
 
 
 def installer_iso(folder: Path) -> Path:
@@ -33,6 +37,18 @@ def installer_iso(folder: Path) -> Path:
     subprocess.run(["grub-mkrescue", "-o", str(iso), str(tree)], check=True, capture_output=True)
     shutil.rmtree(tree)
     return iso
+
+
+def bootable_disk(folder: Path) -> Path:
+    """A disk in ``folder`` that boots the tests' kernel: its GRUB boots from disks and CDs alike."""
+    tree = folder / "tree"
+    (tree / "boot/grub").mkdir(parents=True)
+    kernel, initrd = media_kernel.kernel_and_initrd()
+    shutil.copy(kernel, tree / "linux")
+    shutil.copy(initrd, tree / "initrd")
+    (tree / "boot/grub/grub.cfg").write_text(_TINY)
+    subprocess.run(["grub-mkrescue", "-o", folder / "tiny.img", tree], check=True, capture_output=True)
+    return folder / "tiny.img"
 
 
 def png_colours(data: bytes) -> tuple[int, int, dict[bytes, int]]:

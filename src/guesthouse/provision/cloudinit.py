@@ -22,7 +22,8 @@ _HEADER = "#cloud-config\n"
 class CloudInit:
     """``keys`` are public keys by login ("root", or "" for the image's own user), ``passwords`` likewise. ``disable``
     keeps cloud-init from running at later boots. Files of the user's own, given by their paths, stand instead of what is
-    made here; ``also`` is user-data that comes besides it. ``network`` is a network configuration, version 2."""
+    made here; ``also`` is user-data that comes besides it. ``network`` is a network configuration, version 2.
+    ``documents`` are the user's own as text, by their names on the CD: user-data besides, others instead."""
 
     disable: bool = False
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
@@ -37,10 +38,12 @@ class CloudInit:
     meta_data: str | None = None
     network_config: str | None = None
     vendor_data: str | None = None
+    documents: dict[str, str] = field(default_factory=dict)
 
     def with_network(self, macs: list[str]) -> CloudInit:
         """The same with DHCP on the cards of these MAC addresses, where nothing else was said of the network."""
-        if self.network is not None or self.network_config is not None or not macs:
+        said = self.network is not None or self.network_config is not None or "network-config" in self.documents
+        if said or not macs:
             return self
         cards = {
             f"card{number}": {"match": {"macaddress": mac}, "dhcp4": True, "dhcp6": True, "optional": number > 0}
@@ -85,16 +88,18 @@ class CloudInit:
             path = getattr(self, name.replace("-", "_"))
             if path is not None:
                 found[name] = _read(name, path)
+            elif name in self.documents and name != "user-data":
+                found[name] = self.documents[name].encode()
         return found
 
     def _with_more(self, text: str) -> str:
         """``text``, and the user's own part beside it."""
-        if self.also is None:
+        if self.also is None and "user-data" not in self.documents:
             return text
         from email.mime.multipart import MIMEMultipart
         from email.mime.text import MIMEText
 
-        more = _read("user-data", self.also).decode()
+        more = _read("user-data", self.also).decode() if self.also is not None else self.documents["user-data"]
         check_user_data(more)
         whole = MIMEMultipart()
         for part, name in ((text, "made"), (more, "own")):

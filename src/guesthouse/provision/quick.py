@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from guesthouse import units
-from guesthouse.client import Connect, Domain, StoragePool, StorageVol
+from guesthouse.client import Connect, Domain, Network, StoragePool, StorageVol
 from guesthouse.errors import (
     AgentUnresponsive,
     GuesthouseError,
@@ -27,7 +28,7 @@ from guesthouse.model import domain as model
 from guesthouse.model import port_forward
 from guesthouse.model.devices.chardev import CharLog, Serial
 from guesthouse.model.devices.disk import Disk, DiskSource
-from guesthouse.model.devices.interface import Interface, InterfaceSource
+from guesthouse.model.devices.interface import Interface, InterfaceSource, MacAddress
 from guesthouse.model.port_forward import PortForward
 from guesthouse.provision import cloudinit, defaults, osinfo
 from guesthouse.provision.cloudinit import CloudInit
@@ -47,11 +48,25 @@ _UNDEFINE_ALL = 1 | 2 | 4 | 16
 _CHUNK = 1 << 18
 
 
+@dataclass(frozen=True)
+class Attached:
+    """A volume as a disk of a guest, which finds it as ``/dev/disk/by-id/virtio-SERIAL``."""
+
+    path: str
+    format: str
+    serial: str
+
+
 @dataclass
 class Wanted:
     """A guest that is wanted. ``memory`` is in MiB, ``disk`` in GiB (None: the image's size); ``networks`` are "default"
     or another network's name, "bridge=br0", "user", "none". ``publish`` are ports of the host's that shall lead to it.
-    ``labels`` are kept with the guest."""
+    ``labels`` are kept with the guest.
+
+    ``macs`` are addresses of the cards in their order (None: a new one), ``disks`` are volumes that are there already,
+    ``instance`` is what cloud-init knows the guest by (None: its UUID). ``adopt`` takes a disk that an earlier guest of
+    this name has left, where it lies over the same image and no guest has it.
+    """
 
     name: str
     image: Image
@@ -64,6 +79,12 @@ class Wanted:
     autostart: bool = False
     publish: list[PortForward] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+    uuid: str | None = None
+    macs: list[str | None] = field(default_factory=list)
+    disks: list[Attached] = field(default_factory=list)
+    instance: str | None = None
+    crash_action: str | None = None
+    adopt: bool = False
 
 
 @dataclass
@@ -84,15 +105,16 @@ def document(conn: Connect, wanted: Wanted, pool_path: str) -> model.Domain:
     host = Host(conn, conn.get_uri())
     request = Request(model.Domain.from_xml("<domain type='qemu'><name>x</name></domain>"))
     domain = request.domain
-    domain.name, domain.uuid, domain.type = wanted.name, units.new_uuid(), wanted.virt_type or ""
+    domain.name, domain.uuid, domain.type = wanted.name, wanted.uuid or units.new_uuid(), wanted.virt_type or ""
     request.kind.arch = wanted.image.arch
     request.os = osinfo.first([*wanted.image.osinfo, "linux2022"])
     domain.memory = domain.current_memory = wanted.memory * 1024
     part(domain, "vcpu", model.Vcpu).value = wanted.cpus
     defaults.choose(request, host)
-    for text in wanted.networks:
+    for text, mac in zip_longest(wanted.networks, wanted.macs[: len(wanted.networks)]):
         if text != "none":
-            domain.dev.interfaces.append(_interface(text))
+            domain.dev.interfaces.append(nic := interface(text))
+            nic.mac = MacAddress(address=mac) if mac else None
     request.without |= {"graphics", "video", "sound", "input"}
     if "none" in wanted.networks:
         request.without.add("network")
@@ -102,19 +124,28 @@ def document(conn: Connect, wanted: Wanted, pool_path: str) -> model.Domain:
         source = DiskSource(file=f"{pool_path}/{file}")
         disk = Disk(type="file", device=device, source=source, readonly=file.endswith(".iso"))
         domain.dev.disks.append(disk)
+    domain.dev.disks.extend(more_disk(each) for each in wanted.disks)
+    formats = {each.path: each.format for each in wanted.disks}
     defaults.fill(request, host)
     for disk in domain.dev.disks:
         if disk.driver is not None:
-            disk.driver.type = "raw" if disk.readonly else "qcow2"
+            disk.driver.type = "raw" if disk.readonly else formats.get(disk.path or "", "qcow2")
             disk.driver.discard = None if disk.readonly else "unmap"
     domain.dev.consoles.clear()
     log = CharLog(file=f"{pool_path}/{wanted.name}-console.log", append=True)
     domain.dev.serials[:] = [Serial(type="pty", log=log)]
+    domain.on_crash = wanted.crash_action or domain.on_crash
     _label(domain, wanted)
     return domain
 
 
-def _interface(text: str) -> Interface:
+def more_disk(wanted: Attached) -> Disk:
+    """A volume as a disk, without its place."""
+    return Disk(type="file", device="disk", source=DiskSource(file=wanted.path), serial=wanted.serial)
+
+
+def interface(text: str) -> Interface:
+    """The card that "default", "network=NAME", "bridge=br0" or "user" stands for. Raises InvalidArg."""
     kind, _, name = text.partition("=")
     if kind == "bridge" and name:
         return Interface(type="bridge", source=InterfaceSource(bridge=name))
@@ -175,11 +206,14 @@ def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
                 raise InvalidArg(
                     f"the image needs {wanted.image.capacity / units.GIB:.3g} GiB, more than the disk of {gib:g} GiB"
                 )
-            _new_volume(pool, _overlay(wanted, capacity), undo)
+            if not (wanted.adopt and _adopted(conn, pool, wanted, capacity)):
+                _new_volume(pool, _overlay(wanted, capacity), undo)
         with timing.step("seed"):
             macs = [nic.mac_address or "" for nic in domain.dev.interfaces]
             config = wanted.seed.with_network(macs)
-            content = cloudinit.seed_bytes(config.files(domain.uuid or wanted.name))
+            content = cloudinit.seed_bytes(config.files(wanted.instance or domain.uuid or wanted.name))
+            if wanted.adopt:
+                _delete(pool, (f"{wanted.name}-seed.iso", f"{wanted.name}-console.log"))
             _fill(_new_volume(pool, _plain(f"{wanted.name}-seed.iso", len(content)), undo), content)
             _new_volume(pool, _plain(f"{wanted.name}-console.log", 0), undo)
         with timing.step("define"):
@@ -194,6 +228,32 @@ def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
             guest.create()
         undo.pop_all()
     return guest
+
+
+def _adopted(conn: Connect, pool: StoragePool, wanted: Wanted, capacity: int) -> bool:
+    """Whether there is a disk that the guest can have; it is made larger where it is too small.
+
+    Raises OperationFailed where what is there is something else, or another guest's.
+    """
+    from lxml import etree
+
+    try:
+        volume = pool.vol_lookup_by_name(f"{wanted.name}.qcow2")
+    except NoStorageVol:
+        return False
+    found: Any = etree.fromstring(volume.get_xml_desc().encode())
+    path, below = found.findtext("target/path"), found.findtext("backingStore/path")
+    if below != wanted.image.path:
+        raise OperationFailed(
+            f"the disk {path} is there already and does not lie over the image '{wanted.image.name}': "
+            f"virsh vol-delete {volume.name} default"
+        )
+    others = Planner(Host(conn, conn.get_uri()), dry=True).users(path or "")
+    if others:
+        raise OperationFailed(f"the disk {path} is there already, and {', '.join(others)} uses it")
+    if int(found.findtext("capacity") or 0) < capacity:
+        volume.resize(capacity)
+    return True
 
 
 def _check_network(conn: Connect, domain: model.Domain) -> None:
@@ -215,7 +275,11 @@ def publish(conn: Connect, domain: model.Domain, name: str, forwards: list[PortF
         if not forwards:
             return
         raise InvalidArg("ports can be published on a virtual network alone (--network default)")
-    network = conn.network_lookup_by_name(networks[0])
+    publish_on(conn.network_lookup_by_name(networks[0]), name, forwards)
+
+
+def publish_on(network: Network, name: str, forwards: list[PortForward]) -> None:
+    """The same by ``network``. Raises OperationFailed where the daemon has no such ports."""
     for flag in (_CONFIG, _LIVE):
         if not (network.is_active() if flag == _LIVE else network.is_persistent()):
             continue
@@ -321,8 +385,8 @@ def console_log(conn: Connect, guest: Domain, offset: int = 0) -> bytes:
         raise OperationFailed(f"the console of '{guest.name}' is not kept: only 'guest run' has that done") from None
 
 
-def remove(conn: Connect, guest: Domain, *, force: bool) -> None:
-    """End the guest (which must be off unless ``force``) and take it and its storage away.
+def remove(conn: Connect, guest: Domain, *, force: bool, keep_disk: bool = False) -> None:
+    """End the guest (which must be off unless ``force``) and take it and its storage away, its disk unless ``keep_disk``.
 
     Raises OperationFailed where it runs, or was not made here: then nothing was done.
     """
@@ -336,13 +400,18 @@ def remove(conn: Connect, guest: Domain, *, force: bool) -> None:
                 f"'{guest.name}' runs: shut it down first (virsh shutdown {guest.name}), or use --force"
             )
         guest.destroy()
-    with contextlib.suppress(GuesthouseError):
-        publish(conn, model.Domain.from_xml(guest.get_xml_desc()), guest.name, [])
+    for network in conn.list_all_networks():
+        with contextlib.suppress(GuesthouseError):
+            publish_on(network, guest.name, [])
     guest.undefine_flags(_UNDEFINE_ALL)
-    pool = conn.storage_pool_lookup_by_name("default")
-    for end in (".qcow2", "-seed.iso", "-console.log"):
+    ends = ("-seed.iso", "-console.log") if keep_disk else (".qcow2", "-seed.iso", "-console.log")
+    _delete(conn.storage_pool_lookup_by_name("default"), [guest.name + end for end in ends])
+
+
+def _delete(pool: StoragePool, names: Iterable[str]) -> None:
+    for name in names:
         with contextlib.suppress(NoStorageVol):
-            pool.vol_lookup_by_name(guest.name + end).delete()
+            pool.vol_lookup_by_name(name).delete()
 
 
 # -- the guest agent

@@ -29,6 +29,7 @@ COMMANDS = {
     "cp": Command("run", "copy files to a guest, and back", "declare_cp", "cp"),
     "logs": Command("run", "what a guest's serial console said", "declare_logs", "logs"),
     "rm": Command("run", "remove guests that 'guest run' made", "declare_rm", "rm"),
+    "compose": Command("compose", "guests and networks of one declarative file: up, down, plan, ps"),
     "image": Command("images", "images of installed systems: fetch, keep, remove"),
     "doctor": Command("doctor", "say what works on this host, what does not, and what mends it"),
     "host": Command("host", "change this host's network safely: bridges for guests"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import platform
 import re
@@ -18,29 +17,16 @@ from guesthouse.cli.guest import images, tables
 from guesthouse.client import Connect, Domain
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import GuesthouseError, InvalidArg, NoDomain, OperationFailed
-from guesthouse.model.port_forward import PortForward
 from guesthouse.provision import passwords, quick
 from guesthouse.provision.cloudinit import CloudInit, read_keys
 from guesthouse.provision.images.store import Image, Store
 from guesthouse.provision.quick import Timing, Wanted
+from guesthouse.provision.words import published, size
 from guesthouse.units import GIB, MIB
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
-_PUBLISHED = re.compile(
-    r"(?P<address>(\[[^]]+\]|[^:/]*[^:/0-9-][^:/]*):)?(?P<first>\d{1,5})(-(?P<last>\d{1,5}))?(:(?P<port>\d{1,5}))?(/(?P<proto>tcp|udp))?"
-)
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?")
-_STATES = {0: "no state", 1: "running", 2: "idle", 3: "paused", 4: "ending", 5: "off", 6: "crashed", 7: "suspended"}
+STATES = {0: "no state", 1: "running", 2: "idle", 3: "paused", 4: "ending", 5: "off", 6: "crashed", 7: "suspended"}
 _BOOT_TIMEOUT_S = 180.0
-
-
-def size(text: str, unit: int) -> float:
-    """ "1G" or "512M" in units of ``unit`` bytes; a number alone is of that unit. Raises InvalidArg."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None or float(match[1]) <= 0:
-        raise InvalidArg(f"'{text}' is no size, such as 512M or 10G")
-    factor = {"": unit, "k": 1 << 10, "m": MIB, "g": GIB, "t": GIB << 10}[match[2].lower()]
-    return float(match[1]) * factor / unit
 
 
 def declare_run(parser: argparse.ArgumentParser) -> None:
@@ -212,24 +198,6 @@ def check(wanted: Wanted) -> None:
         raise InvalidArg(f"{wanted.memory} MiB of memory are too few; was {wanted.memory}G meant?")
 
 
-def published(text: str, guest: str) -> PortForward:
-    """What "8080:80", "127.0.0.1:8080:80/udp", "[2001:db8::1]:8080:80" or "8000-8010" stands for. Raises InvalidArg."""
-    match = _PUBLISHED.fullmatch(text)
-    if match is None:
-        raise InvalidArg(f"'{text}' is no port to publish, such as 8080:80, 127.0.0.1:8080:80, 53:53/udp or 8000-8010")
-    first, last = int(match["first"]), int(match["last"] or match["first"])
-    port = int(match["port"]) if match["port"] else None
-    if not (0 < first <= last < 65536) or (port is not None and not 0 < port < 65536):
-        raise InvalidArg(f"'{text}': ports are 1 to 65535")
-    if port is not None and last != first:
-        raise InvalidArg(f"'{text}': several ports lead to the same ones of the guest: {first}-{last}")
-    try:
-        address = ipaddress.ip_address(match["address"][:-1].strip("[]")) if match["address"] else None
-    except ValueError:
-        raise InvalidArg(f"'{text}': '{match['address'][:-1]}' is no IP address of this host") from None
-    return PortForward(match["proto"] or "tcp", (first, last), guest, port, address)
-
-
 def _free_name(conn: Connect, base: str) -> str:
     taken = {guest.name for guest in conn.list_all_domains()}
     base = base.replace("_", "-").replace("+", "-")
@@ -266,7 +234,7 @@ def ls(options: argparse.Namespace) -> int:
     with _open(options) as conn:
         rows: list[dict[str, Any]] = []
         for guest in sorted(conn.list_all_domains(), key=lambda guest: guest.name):
-            state = _STATES.get(guest.get_state()[0], "?")
+            state = STATES.get(guest.get_state()[0], "?")
             info = guest.get_info()
             found = quick.addresses(guest) if guest.is_active() else []
             row = {"name": guest.name, "state": state, "image": quick.labels(guest).get("image", "")}
