@@ -88,7 +88,8 @@ class Monitor:
         if self._closed:
             raise MonitorClosed()
         try:
-            return await asyncio.wait_for(self._client.execute(command, arguments), timeout)
+            async with asyncio.timeout(timeout):
+                return await self._client.execute(command, arguments)
         except ExecuteError as error:
             raise MonitorError(command, str(error), error.error_class) from None
         except TimeoutError:

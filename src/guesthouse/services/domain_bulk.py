@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from guesthouse.services.domain_stats import Params, alias_of, image_size, inter
 from guesthouse.services.guests import Guest, Guests
 from guesthouse.services.refs import DomainRef
 
+_AT_ONCE = 8  # so many guests are asked at a time
 _ALL = 0x7FF
 _LIST = 0xFF
 _NOWAIT, _BACKING, _ENFORCE = 1 << 29, 1 << 30, 1 << 31
@@ -59,7 +61,13 @@ class DomainBulk:
             wanted = [self._guests.find(ref) for ref in doms]
             guests = [guest for guest in wanted if guest in guests]
         groups = stats or _ALL
-        return [Stats(guest.ref, await _all(guest, groups, backing=bool(flags & _BACKING))) for guest in guests]
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def asked(guest: Guest) -> Stats:
+            async with at_once:
+                return Stats(guest.ref, await _all(guest, groups, backing=bool(flags & _BACKING)))
+
+        return await asyncio.gather(*(asked(guest) for guest in guests))
 
 
 async def _all(guest: Guest, groups: int, *, backing: bool) -> Params:
