@@ -2,7 +2,8 @@
 
 Without rows everybody who gets in may do all that the socket allows, as with libvirt. With rows a client may do what
 the rows that name it say, together, and nothing else. Root and the daemon's own user on a Unix socket are held to no
-row: what the daemon guards is theirs anyway.
+row: what the daemon guards is theirs anyway. A row with ``on`` counts for the objects that it names; what of a call
+depends on them is decided in :mod:`guesthouse.daemon.narrowed`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from guesthouse.daemon.granted import Granted, Pattern, pattern
 from guesthouse.errors import AccessDenied
 from guesthouse.wire import permissions
 from guesthouse.wire.procedures import Procedure
@@ -126,28 +128,42 @@ class Rules:
         self._rows = [_row(number, row) for number, row in enumerate(rows, 1)]
 
     def granted(self, identity: Identity) -> frozenset[str] | None:
-        """The permissions of ``identity``; None: all."""
+        """The permissions of ``identity`` (:class:`Granted` where some are for named objects alone); None: all."""
         if not self._rows or identity.uid in (0, os.geteuid()):
             return None
-        found = [allowed for matches, allowed in self._rows if any(match(identity) for match in matches)]
-        return frozenset().union(*found)
+        rows = [row for row in self._rows if any(match(identity) for match in row.who)]
+        return Granted.of([(row.allowed, row.on) for row in rows])
 
 
-_Row = tuple[list[Callable[[Identity], bool]], frozenset[str]]
+class _Row(NamedTuple):
+    """``on``: the objects that are meant; none: all."""
+
+    who: list[Callable[[Identity], bool]]
+    allowed: frozenset[str]
+    on: tuple[Pattern, ...]
 
 
 def _row(number: int, row: Mapping[str, Any]) -> _Row:
     where = f"[[access]] row {number}"
-    if not isinstance(row, Mapping) or set(row) != {"who", "may"}:
-        raise ValueError(f"{where} needs the keys 'who' and 'may', and has no others")
+    if not isinstance(row, Mapping) or set(row) - {"on"} != {"who", "may"}:
+        raise ValueError(f"{where} needs the keys 'who' and 'may', may have 'on', and has no others")
     who, may = (_texts(where, key, row[key]) for key in ("who", "may"))
     allowed: set[str] = set()
-    for pattern in may:
-        found = [name for name in permissions.every_permission() if fnmatchcase(name, pattern.replace("-", "_"))]
+    for word in may:
+        found = [name for name in permissions.every_permission() if fnmatchcase(name, word.replace("-", "_"))]
         if not found:
-            raise ValueError(f"{where}: there is no permission '{pattern}'")
+            raise ValueError(f"{where}: there is no permission '{word}'")
+        if "on" in row:
+            found = [name for name in found if not name.startswith(_HOST)]
+            if not found:
+                raise ValueError(f"{where}: '{word}' is about no object: it needs a row without 'on'")
         allowed.update(found)
-    return [_matcher(where, text) for text in who], frozenset(allowed)
+    on = tuple(pattern(where, text) for text in _texts(where, "on", row["on"])) if "on" in row else ()
+    return _Row([_matcher(where, text) for text in who], frozenset(allowed), on)
+
+
+# the permissions that are not on an object
+_HOST = "connect:"
 
 
 def _texts(where: str, key: str, value: Any) -> list[str]:
@@ -187,23 +203,31 @@ def _number(where: str, text: str, name: str, lookup: Callable[[], int]) -> int 
         return None
 
 
-def check(row: Procedure, args: Mapping[str, Any], granted: frozenset[str] | None, identity: Identity) -> None:
-    """Let a call pass, or raise AccessDenied and write it to the log."""
+def check(
+    row: Procedure, args: Mapping[str, Any], granted: frozenset[str] | None, identity: Identity
+) -> tuple[str, ...]:
+    """Let a call pass, or raise AccessDenied and write it to the log. Returns the permissions that the client has on
+    some objects alone: whether on those of the call, is for :class:`guesthouse.daemon.narrowed.Narrowed` to say."""
     if granted is None:
-        return
+        return ()
     needs = permissions.needs(row)
     if needs is None:
-        refuse(row, "what nobody may", identity)
-        return
+        raise refuse(row, "what nobody may", identity)
+    left: tuple[str, ...] = ()
     for need in needs:
         if need.permission not in granted and need.applies(args):
-            refuse(row, need.permission, identity)
+            if not isinstance(granted, Granted) or need.permission not in granted.somewhere:
+                raise refuse(row, need.permission, identity)
+            left += (need.permission,)
+    return left
 
 
-def refuse(row: Procedure, permission: str, identity: Identity) -> None:
-    """Write down and raise that ``identity`` may not call ``row``."""
-    _log.warning("access denied: %s needs %s: %s", row.name, permission, identity)
-    raise AccessDenied(f"'{_driver(row.name)}' denied access")
+def refuse(row: Procedure, permission: str, identity: Identity, about: str = "") -> AccessDenied:
+    """Write down that ``identity`` may not call ``row`` (for the object that ``about`` tells of), and give the error that
+    says so."""
+    where = about and f" on {about}"
+    _log.warning("access denied: %s needs %s%s: %s", row.name, permission, where, identity)
+    return AccessDenied(f"'{_driver(row.name)}' denied access")
 
 
 def shown(row: Procedure, value: Any, granted: frozenset[str] | None) -> Any:

@@ -61,7 +61,7 @@ class Route:
         self.row = row
         self.service, _, self.method = row.handler.partition(".")
         fields = xdr.struct_codec(row.args).fields if row.args else ()
-        self._names = [name for name, _ in fields]
+        self.names = [name for name, _ in fields]
         #: whether descriptors come with the call, and one goes with the answer
         self.takes_files, self.gives_file = row.name in TAKE_FILES, row.name in GIVE_FILES
         self._refs = [(name, _REFS[kind]) for name, kind in fields if kind in _REFS]
@@ -69,8 +69,8 @@ class Route:
         self._ref_lists = [(name, _REFS[kind]) for name, kind in lists if kind in _REFS]
         results = [word.partition(":")[::2] for word in STRUCTS[row.ret].split()] if row.ret else []
         self._results = [name for name, _ in results]
-        self._lists = "need_results" in self._names
-        self._params = "nparams" in self._names and any(kind.startswith("typed") for _, kind in results)
+        self._lists = "need_results" in self.names
+        self._params = "nparams" in self.names and any(kind.startswith("typed") for _, kind in results)
 
     def arguments(self, call: Call) -> dict[str, Any]:
         """The keyword arguments of the method. Raises RPCError for a payload that does not decode."""
@@ -141,6 +141,11 @@ def route(call: Call, *, programs: tuple[int, ...], readonly: bool, authenticate
         raise OperationDenied(f"read only access prevents {api_name(row.name)}", domain=_domain(row.name))
     if not row.handler:
         raise NoSupport(api_name(row.name), domain=_domain(row.name))
+    return prepared(row)
+
+
+def prepared(row: Procedure) -> Route:
+    """The route of a row that has a handler."""
     ready = _routes.get(row)
     if ready is None:
         ready = _routes[row] = Route(row)

@@ -8,13 +8,15 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from inspect import isawaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from guesthouse.daemon import auth, dispatch
+from guesthouse.daemon import auth, dispatch, narrowed
+from guesthouse.daemon.granted import Granted
 from guesthouse.errors import AuthFailed, Domain, GuesthouseError, InternalError, InvalidArg, NoConnect, RPCError
+from guesthouse.services.admission import named
 from guesthouse.services.events import Event
 from guesthouse.services.streams import Hole, Stream
 from guesthouse.services.typed import checked
@@ -147,9 +149,11 @@ class Session:
                 call, programs=self.programs, readonly=self._readonly, authenticated=self._authenticated
             )
             args = route.arguments(call)
-            auth.check(route.row, args, self.granted, self._peer.identity)
-            if route.gives_file and not self._peer.carries_files:
-                raise InternalError("file descriptor passing is not supported on this socket", domain=Domain.RPC)
+            left = auth.check(route.row, args, self.granted, self._peer.identity)
+            if isinstance(self.granted, Granted) and narrowed.concerns(route.row, self.granted, left):
+                self._call_narrowed(call, route, args, left)
+                return
+            self._need_file_way(route)
             if route.service == "session":
                 value = getattr(self, route.method)(**args)
             else:
@@ -164,7 +168,36 @@ class Session:
             self._fail(call, error)
         _close(call.fds)
 
-    async def _finish(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], pending: Any) -> None:
+    def _call_narrowed(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], left: Sequence[str]) -> None:
+        """A call that depends on which objects it is about. Raises the error that is its answer."""
+        self._need_open()
+        assert isinstance(self.granted, Granted)
+        one = narrowed.Narrowed(route, args, self._services, self.granted, self._peer.identity, left)
+        self._need_file_way(route)
+        with one.asking():
+            if route.service == "session":
+                value = getattr(self, route.method)(**args)
+            else:
+                value = one.call(route)
+            if isawaitable(value):
+                self.outstanding += 1
+                self._spawn(self._finish(call, route, args, value, one))
+                return
+        self._answer(call, route, args, value, one)
+        _close(call.fds)
+
+    def _need_file_way(self, route: dispatch.Route) -> None:
+        if route.gives_file and not self._peer.carries_files:
+            raise InternalError("file descriptor passing is not supported on this socket", domain=Domain.RPC)
+
+    async def _finish(
+        self,
+        call: wire.Call,
+        route: dispatch.Route,
+        args: dict[str, Any],
+        pending: Any,
+        one: narrowed.Narrowed | None = None,
+    ) -> None:
         try:
             value = await pending
             if self._gone and route.row.stream is not None:
@@ -172,7 +205,7 @@ class Session:
             elif self._gone and route.gives_file:
                 os.close(value)
             else:
-                self._answer(call, route, args, value)
+                self._answer(call, route, args, value, one)
         except Exception as error:
             self._fail(call, error)
         finally:
@@ -180,12 +213,19 @@ class Session:
             self.outstanding -= 1
             self._peer.resume()
 
-    def _answer(self, call: wire.Call, route: dispatch.Route, args: dict[str, Any], value: Any) -> None:
+    def _answer(
+        self,
+        call: wire.Call,
+        route: dispatch.Route,
+        args: dict[str, Any],
+        value: Any,
+        one: narrowed.Narrowed | None = None,
+    ) -> None:
         if route.gives_file:
             self._peer.send_with_file(wire.reply(call, fd_count=1), value)
             return
         if route.row.stream is None:
-            value = auth.shown(route.row, value, self.granted)
+            value = auth.shown(route.row, value, self.granted) if one is None else one.answer(value)
             self._peer.send(wire.reply(call, route.result(args, value)))
             return
         stream = _stream_of(value)
@@ -298,7 +338,7 @@ class Session:
             raise InvalidArg(f"unsupported flags (0x{flags:x}) in function virConnectSetIdentity")
         self._need_open()
         if self.granted is not None:
-            auth.refuse(
+            raise auth.refuse(
                 BY_NAME["connect_set_identity"], "what only those may who are held to no rules", self._peer.identity
             )
         self._peer.identity = auth.forwarded(self._peer.identity, checked(params, auth.FORWARDED))
@@ -408,7 +448,7 @@ class Session:
     def deliver(self, event: Event) -> None:
         """Send ``event`` where this client asked for it. A client that does not read is dropped: its queue must not
         grow without bound."""
-        if self.granted is not None and f"{_EVENTS_OF.get(event.scope, event.scope)}:getattr" not in self.granted:
+        if self.granted is not None and not self._sees(event):
             return
         for number, wanted in tuple(self._registrations.items()):
             if (wanted.scope, wanted.event) != (event.scope, event.id):
@@ -424,6 +464,14 @@ class Session:
             data = encode_event(event, None if wanted.legacy else number)
             self._events_waiting = waiting + len(data)
             self._peer.send(data)
+
+    def _sees(self, event: Event) -> bool:
+        """Whether the client may know of what an event is about."""
+        assert self.granted is not None
+        permission = f"{_EVENTS_OF.get(event.scope, event.scope)}:getattr"
+        if isinstance(self.granted, Granted):
+            return self.granted.on(permission, named(event.ref))
+        return permission in self.granted
 
 
 def _close(fds: list[int]) -> None:

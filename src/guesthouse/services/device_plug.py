@@ -78,6 +78,11 @@ class DevicePlug:
 
     # -- coming
 
+    def admit(self, guest: Guest, device: Device) -> None:
+        """Raises AccessDenied where who called may not give the device's storage to a guest."""
+        if isinstance(device.element, Disk):
+            self._runner.admit_disks(guest.uuid, [device.element])
+
     async def attach(self, guest: Guest, device: Device) -> None:
         """Give the running guest a device, as a client described it; it is completed, and in the live document
         afterwards. On failure the guest is as before."""

@@ -58,6 +58,7 @@ class Devices:
         check_flags(flags, LIVE | CONFIG, "qemuDomainAttachDeviceLiveAndConfig")
         async with self._changing(dom, flags, "attach-device") as (guest, live, changed):
             device = device_match.parse(xml)
+            self._live.admit(guest, device)
             if changed is not None:
                 kept = device.copy()
                 device_match.attach(changed, kept)
@@ -97,6 +98,7 @@ class Devices:
         check_flags(flags, LIVE | CONFIG | _FORCE, "qemuDomainUpdateDeviceFlags")
         async with self._changing(dom, flags & ~_FORCE, "update-device") as (guest, live, changed):
             device = device_match.parse(xml)
+            self._live.admit(guest, device)
             if changed is not None:
                 device_match.update(changed, device.copy())
                 prepare(changed, self.defaults)

@@ -31,6 +31,7 @@ from guesthouse.model.domain import Domain
 from guesthouse.model.inactive import inactive
 from guesthouse.qemu import process
 from guesthouse.services import boot_files
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.console import BytesStream, PtyStream
 from guesthouse.services.context import Context
 from guesthouse.services.documents import CONFIG, LIVE, impact, keep, keep_live, looked_at
@@ -175,6 +176,8 @@ class Domains:
     def define_xml_flags(self, xml: str, flags: int) -> DomainRef:
         check_flags(flags, _DEFINE_VALIDATE, "qemuDomainDefineXMLFlags")
         domain = self._read(xml)
+        admit(Named(KIND, domain.name or "", domain.uuid or ""))
+        self._runner.admit_disks(domain.uuid, domain.dev.disks)
         guest = self._guests.same(domain)
         fresh = guest is None or not guest.persistent
         if guest is None:
@@ -286,6 +289,7 @@ class Domains:
         known = _START_PAUSED | _START_BYPASS_CACHE | _START_FORCE_BOOT | _START_VALIDATE | _START_RESET_NVRAM
         check_flags(flags, known, "qemuDomainCreateXML")
         domain = self._read(xml_desc)
+        admit(Named(KIND, domain.name or "", domain.uuid or ""))
         guest = self._guests.same(domain)
         if guest is not None and guest.active:
             raise OperationInvalid(f"domain '{guest.name}' is already active with uuid {guest.uuid}")

@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from guesthouse.host import kvm
 from guesthouse.host.sysfs import Sysfs
 from guesthouse.model import addresses
 from guesthouse.model.devices.chardev import CharSource
-from guesthouse.model.devices.disk import BackingStore
+from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.interface import TAPPED
 from guesthouse.model.domain import Domain, Resource, Seclabel
 from guesthouse.qemu import command, images, migration, process, save_image, tuning
@@ -42,7 +42,15 @@ from guesthouse.qemu.machine import Happening, Machine
 from guesthouse.qemu.monitor import MonitorError
 from guesthouse.qemu.parts import quote
 from guesthouse.qemu.process import User
-from guesthouse.services import boot_files, character_files, disk_volumes, host_ends, pci_hostdevs, screens
+from guesthouse.services import (
+    boot_files,
+    character_files,
+    disk_volumes,
+    host_ends,
+    pci_hostdevs,
+    screens,
+    used_storage,
+)
 from guesthouse.services.companions import Companions
 from guesthouse.services.context import Context
 from guesthouse.services.control_groups import ControlGroups
@@ -289,6 +297,10 @@ class Runner:
                 closing.callback(sock.close)
                 wiring.sockets[alias] = sock.fileno()
 
+    def admit_disks(self, uuid: str | None, disks: Iterable[Disk]) -> None:
+        """Raises AccessDenied where who called may not give ``disks`` to the guest ``uuid``."""
+        used_storage.admit_disks(disks, uuid or "", self._pools, self._guests)
+
     def settle(self, guest: Guest, alone: Domain) -> tuple[list[dict[str, Any]], disk_volumes.Places]:
         """Check and complete, as a start does, the devices that ``alone`` has and the running guest is about to get;
         returns the labels to be given, and where disks' volumes are. Nothing is changed but ``alone``."""
@@ -408,6 +420,7 @@ class Runner:
     def _plan_files(self, guest: Guest, live: Domain) -> list[dict[str, Any]]:
         """Check that every file is there, usable and not another guest's; returns what is to be labelled."""
         labels = self._disk_files.plan(guest, live)
+        self.admit_disks(guest.uuid, live.dev.disks)  # with what the images themselves say is below them
         for file, writable in boot_files.files(live):
             record = images.plan(file, self._user, writable=writable)
             if record is not None and all(old["path"] != file for old in labels):

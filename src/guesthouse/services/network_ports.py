@@ -10,6 +10,7 @@ from guesthouse.model.devices.interface import Interface
 from guesthouse.model.network_port import NetworkPort, check_floor, parse, settle
 from guesthouse.network import shaping
 from guesthouse.services import network_pools
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.network_runtime import Port, Running, in_thread
 from guesthouse.services.networks import Networks
 from guesthouse.services.refs import NetworkPortRef, NetworkRef
@@ -55,6 +56,8 @@ class NetworkPorts:
         entry = self._networks.entry(network)
         running = entry.active()
         element = parse(xml)
+        uuid = element.uuid or ""
+        admit(Named("network_port", uuid, uuid, within=entry.name))
         if element.uuid in running.ports:
             text = f"network port Network port with UUID {element.uuid} already exists exists already"
             raise UnknownError(text, number=_EXISTS, domain=Domain.NETWORK)

@@ -31,6 +31,7 @@ from guesthouse.model.network_rules import complete, parse
 from guesthouse.network import bridges, dnsmasq, shaping, subnets, taps
 from guesthouse.network.netlink import IPNetwork
 from guesthouse.services import host_cards, network_pools
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.network_runtime import NetworkRuntime, Port, Running, in_thread
@@ -250,6 +251,7 @@ class Networks:
         """Keep a definition. That of a network that is active counts from its next start."""
         check_flags(flags, _VALIDATE, "networkDefineXMLFlags", Domain.NETWORK)
         network = self._checked(xml)
+        admit(Named("network", network.name or "", network.uuid or ""))
         entry = self._match(network)
         is_new = entry is None
         entry = entry or Entry(network.name or "", network.uuid or "")
@@ -339,6 +341,7 @@ class Networks:
         """Start a network that is forgotten when it stops; or a defined one with another document."""
         check_flags(flags, _VALIDATE, "networkCreateXMLFlags", Domain.NETWORK)
         network = self._checked(xml)
+        admit(Named("network", network.name or "", network.uuid or ""))
         entry = self._match(network)
         if entry is not None and entry.running is not None:
             raise OperationInvalid(f"network is already active as '{entry.name}'", domain=Domain.NETWORK)

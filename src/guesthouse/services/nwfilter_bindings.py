@@ -26,6 +26,7 @@ from guesthouse.model.nwfilter import Binding, Filter, parse_binding
 from guesthouse.network import filters, taps
 from guesthouse.network.filters import Find, Plan
 from guesthouse.network.learning import Watch
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.context import Context
 from guesthouse.services.network_runtime import in_thread
 from guesthouse.services.nwfilters import NWFilters
@@ -299,6 +300,7 @@ class NWFilterBindings:
         if self._ctx.mode != "system":
             raise OperationInvalid("Can't define NWFilter bindings in session mode", domain=Domain.NWFILTER)
         binding = parse_binding(xml)
+        admit(Named("nwfilter_binding", binding.port))
         async with self._filters.lock:
             if binding.port in self._entries:
                 raise OperationFailed(f"binding '{binding.port}' already exists", domain=Domain.NWFILTER)

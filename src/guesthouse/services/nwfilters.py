@@ -17,6 +17,7 @@ from guesthouse.errors import (
 )
 from guesthouse.model.nwfilter import Filter, parse_filter
 from guesthouse.network.filters import Find
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.context import Context
 from guesthouse.services.refs import NWFilterRef
 from guesthouse.services.standard_filters import standard_filters
@@ -114,6 +115,7 @@ class NWFilters:
         if self._ctx.mode != "system":
             raise OperationInvalid("Can't define NWFilters in session mode", domain=Domain.NWFILTER)
         found = parse_filter(xml)
+        admit(Named("nwfilter", found.name, found.uuid))
         async with self.lock:
             self._check(found)
             old = self._filters.get(found.uuid)

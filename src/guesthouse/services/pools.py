@@ -24,6 +24,7 @@ from guesthouse.model.pool_capabilities import pool_capabilities
 from guesthouse.model.secret import USAGES
 from guesthouse.model.storage import Auth, Pool, PoolTarget, Volume
 from guesthouse.model.storage_rules import clean_path, parse_pool
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.refs import PoolRef, VolumeRef
@@ -317,6 +318,7 @@ class Pools:
         """Keep a definition. That of a pool that is active counts from its next start."""
         check_flags(flags, _DEFINE_VALIDATE, "storagePoolDefineXML")
         pool = parse_pool(xml)
+        admit(Named("storage_pool", pool.name or "", pool.uuid or ""))
         if "\n" in (pool.name or ""):
             raise XMLDetail("invalid char in name: \n", domain=Domain.STORAGE)
         backend(pool.type)
@@ -381,6 +383,7 @@ class Pools:
         """Start a pool that is forgotten when it stops; or a defined one with another document."""
         build = _build_wish(flags, "storagePoolCreateXML")
         pool = parse_pool(xml)
+        admit(Named("storage_pool", pool.name or "", pool.uuid or ""))
         backend(pool.type)
         entry = self._match(pool, must_be_inactive=True)
         if entry is None:

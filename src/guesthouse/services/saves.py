@@ -32,6 +32,7 @@ from guesthouse.model.inactive import inactive
 from guesthouse.qemu import migration, save_image
 from guesthouse.qemu.machine import Machine
 from guesthouse.qemu.save_image import Draft, Saved
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.context import Context
 from guesthouse.services.documents import running
 from guesthouse.services.faults import step
@@ -40,6 +41,7 @@ from guesthouse.services.jobs import Jobs
 from guesthouse.services.lifecycle import Restoring, Runner
 from guesthouse.services.long_jobs import LongJob, LongJobs
 from guesthouse.services.refs import DomainRef
+from guesthouse.services.typed import checked
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ _XML_SECURE = 1
 _OPERATION_SAVE = 2
 _SAVING, _SAVED = "saving", "saved"
 
-Params = dict[str, tuple[str, Any]]
+_PARAMS = {"file": "string", "dxml": "string"}
 
 
 class Saves:
@@ -87,10 +89,10 @@ class Saves:
         async with self._jobs.changing(guest.uuid, "save"):
             await self._save(guest, _target(to), dxml, flags, managed=False)
 
-    async def save_params(self, dom: DomainRef, params: Params, flags: int) -> None:
+    async def save_params(self, dom: DomainRef, params: list[Any], flags: int) -> None:
         """Without a file it is the managed image."""
         _check(flags, _SAVE_FLAGS, "qemuDomainSaveParams")
-        given = _strings(params)
+        given = checked(params, _PARAMS)
         if given.get("file") is not None:
             await self.save_flags(dom, given["file"], given.get("dxml"), flags)
             return
@@ -204,6 +206,8 @@ class Saves:
         fit it."""
         target = Domain.from_xml(xml, "(domain_definition)")
         prepare(target, self.defaults)
+        admit(Named(KIND, target.name or "", target.uuid or ""))
+        self._runner.admit_disks(target.uuid, target.dev.disks)
         abi.check(source, target)
         return target
 
@@ -215,8 +219,8 @@ class Saves:
     async def restore_flags(self, *, dxml: str | None, flags: int, **args: Any) -> None:
         await self._restore(args["from"], dxml, flags, "qemuDomainRestoreFlags")
 
-    async def restore_params(self, params: Params, flags: int) -> None:
-        given = _strings(params)
+    async def restore_params(self, params: list[Any], flags: int) -> None:
+        given = checked(params, _PARAMS)
         if given.get("file") is None:
             raise InvalidArg("missing path to restore from")
         await self._restore(given["file"], given.get("dxml"), flags, "qemuDomainRestoreParams")
@@ -226,7 +230,7 @@ class Saves:
         _check(flags, _RESTORE_FLAGS, function)
         fd, saved = await asyncio.to_thread(save_image.open_image, path)
         try:
-            document = Domain.from_xml(saved.xml)
+            document = _admitted(saved.xml)
             if dxml is not None:
                 document = self._changed(document, dxml)
             guest = self._guests.same(document)
@@ -313,11 +317,11 @@ class Saves:
         self._redefine(file, dxml, flags)
 
     def _described(self, image: str | Path, flags: int) -> str:
-        return Domain.from_xml(save_image.read(image).xml).to_xml(secrets=bool(flags & _XML_SECURE))
+        return _admitted(save_image.read(image).xml).to_xml(secrets=bool(flags & _XML_SECURE))
 
     def _redefine(self, image: str | Path, xml: str, flags: int) -> None:
         saved = save_image.read(image)
-        document = self._changed(Domain.from_xml(saved.xml), xml)
+        document = self._changed(_admitted(saved.xml), xml)
         save_image.rewrite(image, Saved(document.to_xml(secrets=True), _runs(flags, saved.running)))
 
     # -- after a restart of the daemon
@@ -341,6 +345,13 @@ class Saves:
         guest.saved = guest.persistent and self._image(guest).exists()
         await self._runner.end(guest, Reason.SHUTOFF_SAVED, Lifecycle.STOPPED_SAVED)
         return True
+
+
+def _admitted(xml: str) -> Domain:
+    """The document of an image. Raises AccessDenied where who called may not have its guest."""
+    document = Domain.from_xml(xml)
+    admit(Named(KIND, document.name or "", document.uuid or ""))
+    return document
 
 
 def _target(path: str) -> Path:
@@ -369,16 +380,6 @@ def _check(flags: int, supported: int, function: str) -> None:
 
 def _runs(flags: int, otherwise: bool) -> bool:
     return bool(flags & _RUNNING) or (otherwise and not flags & _PAUSED)
-
-
-def _strings(params: Params) -> dict[str, str]:
-    """The file and the document of a call with typed parameters. Raises InvalidArg for others."""
-    for name, (kind, _) in params.items():
-        if name not in ("file", "dxml"):
-            raise InvalidArg(f"parameter '{name}' not supported")
-        if kind != "string":
-            raise InvalidArg(f"invalid type '{kind}' for parameter '{name}', expected 'string'")
-    return {name: value for name, (_, value) in params.items()}
 
 
 def _why(progress: dict[str, Any], draft: Draft) -> str:

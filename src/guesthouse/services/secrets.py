@@ -19,6 +19,7 @@ from guesthouse.errors import (
     from_wire,
 )
 from guesthouse.model.secret import USAGES, Secret, parse_secret
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
 from guesthouse.services.refs import SecretRef
@@ -128,6 +129,7 @@ class Secrets:
         check_flags(flags, _VALIDATE, "secretDefineXML", Domain.SECRET)
         secret = parse_secret(xml)
         uuid = secret.uuid or ""
+        admit(Named("secret", uuid=uuid, usage=secret.usage_id or ""))
         entry = self._entries.get(uuid)
         if entry is None:
             taken = self._find_by_usage(secret.usage_type, secret.usage_id)

@@ -19,6 +19,7 @@ from guesthouse.errors import (
 )
 from guesthouse.model.storage import VOLUME_TYPES, Volume
 from guesthouse.model.storage_rules import clean_path, parse_volume
+from guesthouse.services.admission import Named, admit
 from guesthouse.services.context import Context
 from guesthouse.services.pools import PoolEntry, Pools, VolumeEntry, invalid
 from guesthouse.services.refs import PoolRef, VolumeRef
@@ -97,6 +98,7 @@ class Volumes:
         check_flags(flags, _CREATE_METADATA | _CREATE_VALIDATE, "storageVolCreateXML")
         entry = self._pools.active(pool)
         volume = parse_volume(xml, entry.pool.type, capacity="with-backing")
+        admit(Named("storage_vol", volume.name or "", within=entry.name))
         if volume.name in entry.volumes:
             raise StorageVolExist(f"'{volume.name}'")
         if volume.allocation is None:
@@ -111,6 +113,7 @@ class Volumes:
         entry = self._pools.active(pool)
         source_pool, source = self._find(clonevol)
         volume = parse_volume(xml, entry.pool.type, capacity="optional")
+        admit(Named("storage_vol", volume.name or "", within=entry.name))
         if volume.name in entry.volumes:
             text = f"storage volume name '{volume.name}' already in use."
             raise InternalError(text, domain=Domain.STORAGE)

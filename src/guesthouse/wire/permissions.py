@@ -129,7 +129,8 @@ _NEEDS: dict[str, str] = {
     "storage_pool:search_storage_vols": (
         "storage_pool_num_of_volumes storage_pool_list_volumes storage_pool_list_all_volumes"
     ),
-    "storage_vol:create": "storage_vol_create_xml storage_vol_create_xml_from",
+    "storage_vol:create": "storage_vol_create_xml",
+    "storage_vol:create storage_vol:data_read": "storage_vol_create_xml_from",  # libvirt lets the source be read
     "storage_vol:delete": "storage_vol_delete",
     "storage_vol:getattr": "storage_vol_lookup_by_name storage_vol_lookup_by_key storage_vol_lookup_by_path",
     "storage_vol:read": (
