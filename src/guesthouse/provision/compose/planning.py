@@ -181,12 +181,14 @@ class _Up:
             plan.steps.append(step)
             return
         why = _made_from_others(wish, found)
+        lost = found.disk is not None
         if why and self._recreate:
-            step = Step("recreate", "guest", wish.name, wish.key, [f"{', '.join(why)}; what is on its disk is lost"])
-            plan.steps.append(step)
+            text = ", ".join(why) + ("; what is on its disk is lost" if lost else "")
+            plan.steps.append(Step("recreate", "guest", wish.name, wish.key, [text]))
             return
         if why:
-            plan.notes.append(f"guest {wish.name}: {', '.join(why)}: --recreate makes it anew, and its disk is lost")
+            text = "--recreate makes it anew" + (", and its disk is lost" if lost else "")
+            plan.notes.append(f"guest {wish.name}: {', '.join(why)}: {text}")
         changes = self._changes(wish, found)
         waits = _waits_for_restart(wish, found)
         if changes:
