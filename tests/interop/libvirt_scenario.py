@@ -7,6 +7,7 @@ and are the same for all modules.
 """
 
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -79,6 +80,44 @@ early = libvirt.open(URI)
 show("events without a loop", lambda: early.domainEventRegisterAny(None, 0, print, None))
 show("keepalive without a loop", lambda: early.setKeepAlive(5, 3))
 early.close()
+
+
+def sockets():
+    return sum(path.is_socket() for path in Path("/proc/self/fd").iterdir())
+
+
+def closing(use):
+    """What close() returns after ``use(conn)``, whose result is kept, and how many sockets are left: then, and when
+    nothing is kept any more."""
+    before, mine = sockets(), libvirt.open(URI)
+    kept = use(mine)
+    closed, left = mine.close(), sockets() - before
+    del kept, mine
+    return closed, left, sockets() - before
+
+
+def refused(call):
+    try:
+        call()
+    except libvirt.libvirtError as error:
+        return error
+
+
+def unknown(conn):
+    with conn:
+        conn.networkLookupByName("scene")
+
+
+gc.disable()  # a connection that is closed does not wait for it
+show("closing", lambda: closing(lambda conn: None))
+show("closing with an object", lambda: closing(lambda conn: conn.newStream(0)))
+show("closing with an error", lambda: closing(lambda conn: refused(lambda: conn.networkLookupByName("scene"))))
+show("closing with an object's error", lambda: closing(lambda conn: refused(conn.newStream(0).finish)))
+count = sockets()
+show("closing by an error", lambda: unknown(libvirt.open(URI)))
+show("closed", lambda: sockets() - count)
+show("a path that there is not", lambda: libvirt.open(URI.replace("/system", "/nowhere", 1)))
+gc.enable()
 show("register the loop", libvirt.virEventRegisterDefaultImpl)
 stop = threading.Event()
 

@@ -166,7 +166,10 @@ class Link:
         for fd in reply.fds:  # no procedure called here asks for descriptors
             os.close(fd)
         if reply.error is not None:
-            raise reply.error
+            try:
+                raise reply.error
+            finally:
+                del reply  # an error must not hold itself: who called would live until garbage is collected
         return reply.value
 
     def open_stream(self, name: str, /, **args: Any) -> tuple[tuple[int, int, int], Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from guesthouse.errors import Domain, InvalidArg, NoConnect, NoSupport
+from guesthouse.errors import Domain, InternalError, InvalidArg, NoConnect, NoSupport
 
 TCP_PORT = 16509
 TLS_PORT = 16514
@@ -53,7 +53,8 @@ def session_runtime_dir() -> str:
 
 
 def parse(uri: str | None) -> Target:
-    """The target of ``uri`` (None: the default). Raises NoConnect or InvalidArg for what it cannot be."""
+    """The target of ``uri`` (None: the default). Raises NoConnect, InvalidArg or InternalError for what it
+    cannot be."""
     text = uri or default_uri()
     scheme, colon, rest = text.partition("://")
     if not colon:
@@ -74,7 +75,7 @@ def parse(uri: str | None) -> Target:
     if driver != "qemu":
         raise NoConnect(f"'{text}': only qemu URIs lead to a daemon here", domain=Domain.NONE)
     if path not in ("/system", "/session", "/embed"):
-        raise InvalidArg(f"unexpected qemu URI path '{path}', try qemu:///system", domain=Domain.QEMU)
+        raise InternalError(f"unexpected qemu URI path '{path}', try qemu:///system", domain=Domain.NONE)
     kept = "&".join(f"{k}={v}" for k, v in params.items() if k not in _OURS)
     name = params.get("name") or f"qemu://{path if path != '/embed' else '/system'}{'?' + kept if kept else ''}"
     target = Target(text, name, transport or ("tls" if authority else "unix"), params)

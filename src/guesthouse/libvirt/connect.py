@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -174,7 +173,12 @@ class virConnect:
         self.close()
 
     def __del__(self) -> None:
-        self._o = None
+        try:
+            session, self._o = self._o, None
+            if session is not None:
+                session.close()
+        except Exception:
+            pass  # it was never made, or the interpreter is on its way out
 
     def close(self) -> int:
         """Leave; returns 1 where objects still use the connection, which lives as long as they do."""
@@ -182,10 +186,7 @@ class virConnect:
         if session.keepalive is not None:
             session.keepalive.stop()
         self._o = None
-        users = sys.getrefcount(session) - 2  # this name and the function's argument
-        if not users:
-            connection.leave(session, wait=True)
-        return int(users > 0)
+        return 0 if session.close(wait=True) else 1
 
     # -- the connection itself
 

@@ -84,11 +84,14 @@ class SharedLink(Link):
                 self._sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))])
         self.until(lambda: serial in self._replies)
         reply = self._replies.pop(serial)
-        if reply.error is not None:
-            for fd in reply.fds:
-                os.close(fd)
-            raise reply.error
-        return reply
+        try:
+            if reply.error is not None:
+                for fd in reply.fds:
+                    os.close(fd)
+                raise reply.error
+            return reply
+        finally:
+            del reply  # an error must not hold itself: whoever called would live until garbage is collected
 
     def new_queue(self, where: Where) -> None:
         """Keep what arrives for the stream ``where``."""

@@ -59,7 +59,10 @@ _classes: dict[str, Any] = {}
 
 
 class Session:
-    """An open connection for as long as somebody holds it: a virConnect, or a handle that came from it."""
+    """An open connection: until its virConnect is closed or gone, and the last handle that came from it, too.
+
+    Who merely can reach it does not count, such as the frames of an error that a program keeps.
+    """
 
     def __init__(self, link: Any, uri: str, readonly: bool, secure: bool, encrypted: bool) -> None:
         self.link = link  # a SharedLink; for test:/// what answers without a daemon
@@ -72,6 +75,8 @@ class Session:
         self.queue: Any = None
         self.keepalive: Any = None
         self.features: dict[int, bool] = {}
+        self.handles: set[int] = set()  # changed by whole operations of the interpreter's: it needs no lock
+        self.closed = False
 
     @property
     def session(self) -> Session:
@@ -116,14 +121,22 @@ class Session:
                 self.features[number] = False
         return self.features[number]
 
-    def __del__(self) -> None:
-        try:
-            if isinstance(self.link, SharedLink):
-                from guesthouse.libvirt import connection
+    def close(self, *, wait: bool = False) -> bool:
+        """Its virConnect is done with it. Leaves, and returns True, unless there are handles, which then do when the
+        last one goes. With ``wait`` the other side has heard of it, else it soon will."""
+        self.closed = True
+        if self.handles:
+            return False
+        from guesthouse.libvirt import connection
 
-                connection.leave(self)
-        except Exception:
-            pass  # the interpreter may be on its way out
+        connection.leave(self, wait=wait)
+        return True
+
+    def release(self, handle: int) -> None:
+        """A handle is gone."""
+        self.handles.discard(handle)
+        if self.closed and not self.handles:
+            self.close()
 
 
 class Handle:
@@ -134,6 +147,13 @@ class Handle:
     def __init__(self, session: Session, ref: Any) -> None:
         self.session = session
         self.ref = ref
+        session.handles.add(id(self))
+
+    def __del__(self) -> None:
+        try:
+            self.session.release(id(self))
+        except Exception:
+            pass  # the interpreter may be on its way out
 
 
 class Object:
