@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from guesthouse import __version__
+from guesthouse.cli import nearest
 from guesthouse.errors import GuesthouseError
 
 
@@ -60,9 +63,40 @@ def _module(command: Command) -> Any:
     return importlib.import_module(f"guesthouse.cli.guest.{command.module}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says what a mistyped word may have meant."""
+
+    _words: Sequence[str] = ()
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = sys.argv[1:] if args is None else args
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        if found := re.match(r"unrecognized arguments: (--[^ =]+)", message):
+            hint = nearest.hint(found[1], self._known(self._words))
+        elif found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            hint = nearest.hint(found[1], re.findall(r"'([^']*)'", found[2]))
+        super().error(f"{message}\n{hint}".rstrip())
+
+    def _known(self, words: Sequence[str]) -> list[str]:
+        """The options of this command, and of those below it that ``words`` name."""
+        known: list[str] = []
+        for action in self._actions:
+            known += action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for name in set(words) & set(action.choices):
+                    known += action.choices[name]._known(words)
+        return known
+
+
 def parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser; only ``command``'s module is imported for its options, or all where it is None."""
-    whole = argparse.ArgumentParser(prog="guest", description="Guests on this host, from images to running machines.")
+    whole = _Parser(prog="guest", description="Guests on this host, from images to running machines.")
     whole.add_argument("--version", action="version", version=f"guest {__version__}")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, row in COMMANDS.items():

@@ -156,7 +156,11 @@ def _option(command: Command, name: str, value: str | None, seen: set[str]) -> t
             raise GrammarError(f"invalid '=' after option --{name}")
         seen.add(name)
         return option, value
-    raise GrammarError(f"command '{command.name}' doesn't support option --{name}")
+    from guesthouse.cli import nearest
+
+    known = [option.name for option in command.options if option.kind != ALIAS]
+    hint = nearest.hint(name, [*known, "help"], before="--")
+    raise GrammarError(f"command '{command.name}' doesn't support option --{name}", hint=hint)
 
 
 def _missing(command: Command, option: Option) -> str:

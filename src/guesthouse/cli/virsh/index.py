@@ -118,10 +118,6 @@ def all_commands() -> dict[str, list[Command]]:
 
 def hint(name: str) -> str:
     """A line with the commands that a mistyped ``name`` may mean, empty where nothing comes near."""
-    from difflib import get_close_matches
+    from guesthouse.cli import nearest
 
-    near = get_close_matches(name, names(), n=3, cutoff=0.6)
-    if not near:
-        return ""
-    words = [f"'{word}'" for word in near]
-    return f"hint: did you mean {' or '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)}?"
+    return nearest.hint(name, names())

@@ -118,7 +118,7 @@ def _environment(shell: Shell) -> None:
 def _own_options(shell: Shell, args: list[str]) -> list[str] | None:
     """Take in the options before the command; returns the rest, None where an option was all there is to do.
 
-    Raises Failed for what is no option of virsh.
+    Raises Failed or GrammarError for what is no option of virsh.
     """
     position = 0
     while position < len(args):
@@ -165,7 +165,10 @@ def _long(name: str, arg: str) -> str:
     found = [letter for letter, (long, _) in _OPTIONS.items() if long == name]
     found = found or [letter for letter, (long, _) in _OPTIONS.items() if long.startswith(name)]
     if len(found) != 1:
-        raise Failed(f"unsupported option '{arg}'. See --help.")
+        from guesthouse.cli import nearest
+
+        near = nearest.hint(name, [long for long, _ in _OPTIONS.values()], before="--")
+        raise GrammarError(f"unsupported option '{arg}'. See --help.", hint=near)
     return found[0]
 
 
