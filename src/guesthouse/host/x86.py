@@ -157,6 +157,8 @@ _MODELS = """
 VENDORS = {"Intel": "GenuineIntel", "AMD": "AuthenticAMD", "Hygon": "HygonGenuine"}
 #: What would keep a guest on its host.
 STAYS = frozenset(("xsaves", "invtsc"))
+#: What says that there are features that CPUID does not show.
+MSR_SHOWN_BY = frozenset(("arch-capabilities", "core-capability"))
 
 
 def _features() -> dict[str, tuple[Register, int]]:

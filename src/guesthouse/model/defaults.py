@@ -209,11 +209,12 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
     if unnamed:
         if cpu.vendor is not None:
             raise XMLError("CPU vendor specified without CPU model", domain=ErrorDomain.CPU)
-        cpu.model = None
-    if cpu.mode is None and unnamed:
-        cpu.mode, cpu.match, cpu.check = "custom", "exact", "none"
-        cpu.model = CpuModel(fallback="forbid", name=host.default_cpu)
-        return
+        maker = cpu.model.vendor_id if cpu.model is not None else None
+        cpu.model = CpuModel(vendor_id=maker) if maker is not None else None
+        if cpu.mode in (None, "custom"):
+            cpu.mode, cpu.match, cpu.check = "custom", "exact", "none"
+            cpu.model = CpuModel(fallback="forbid", vendor_id=maker, name=host.default_cpu)
+            return
     cpu.mode = cpu.mode or "custom"
     if cpu.mode == "custom":
         cpu.match = cpu.match or "exact"
@@ -222,12 +223,13 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
         if cpu.model is not None:
             cpu.model.fallback = cpu.model.fallback or "allow"
     elif cpu.mode == "host-model":
+        cpu.match = cpu.match if cpu.match == "strict" else None  # the others say nothing of it
         cpu.check = cpu.check or "partial"
-        if cpu.model is not None:
+        if cpu.model is not None and not unnamed:
             cpu.model.fallback = cpu.model.fallback or "allow"
     else:
         cpu.check = cpu.check or "none"
-        cpu.model = cpu.vendor = None
+        cpu.match = cpu.model = cpu.vendor = None
         if cpu.migratable is None and cpu.mode == "host-passthrough":
             cpu.migratable = True
         if domain.type != "kvm" and cpu.mode == "host-passthrough":

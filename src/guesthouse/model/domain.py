@@ -313,6 +313,11 @@ class Cpu(Element, tag="cpu"):
     features: list[CpuFeature] = Children(CpuFeature)
     numa: Numa | None = Child(Numa)
 
+    @property
+    def is_default(self) -> bool:
+        """Whether it is left to the emulator what it is, and no more is said than how many there are."""
+        return self.mode in (None, "custom") and (self.model is None or self.model.name is None)
+
 
 class Timer(Element, tag="timer"):
     name: str | None = Attr("name", required=True)

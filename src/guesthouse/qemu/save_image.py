@@ -29,10 +29,12 @@ _MIN_SLOT = 64 * 1024
 
 @dataclass(frozen=True)
 class Saved:
-    """``xml`` is the document that the guest is started with, secrets included; ``running`` whether it runs then."""
+    """``xml`` is the document that the guest is started with, secrets included; ``running`` whether it runs then.
+    ``cpu`` is the <cpu> that the guest had, where it is another than the document asks for, else ""."""
 
     xml: str
     running: bool
+    cpu: str = ""
 
 
 class Draft:
@@ -177,7 +179,7 @@ def _newest(fd: int, slot: int) -> tuple[int, Saved]:
         raise OperationFailed("failed to read XML")
     generation, body = max(found)
     record = json.loads(body)
-    return generation, Saved(record["xml"], record["running"])
+    return generation, Saved(record["xml"], record["running"], record.get("cpu", ""))
 
 
 def _place(slot: int, generation: int) -> int:
@@ -185,7 +187,7 @@ def _place(slot: int, generation: int) -> int:
 
 
 def _body(saved: Saved) -> bytes:
-    return json.dumps({"xml": saved.xml, "running": saved.running}).encode()
+    return json.dumps({"xml": saved.xml, "running": saved.running, "cpu": saved.cpu}).encode()
 
 
 def _filled(body: bytes, generation: int) -> bytes:

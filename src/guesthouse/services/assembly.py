@@ -86,6 +86,7 @@ class Services:
         defaults = replace(caps.defaults(), nvram_folder=nvram, run_folder=run)
         self.domains.defaults = self.saves.defaults = self.native.defaults = defaults
         self.host = Host(ctx, caps, user)
+        self._runner.processors.ask = self.host.processors
         self.host_tuning = HostTuning(self.host)
         self.domain_stats = DomainStats(ctx, self._guests, self._jobs)
         self.domain_bulk = DomainBulk(self._guests, self.domains.filtered)

@@ -240,7 +240,7 @@ class Domains:
             self._guests.emit(guest, Lifecycle.DEFINED_RENAMED)
         return 0
 
-    def get_xml_desc(self, dom: DomainRef, flags: int) -> str:
+    async def get_xml_desc(self, dom: DomainRef, flags: int) -> str:
         known = _XML_SECURE | _XML_INACTIVE | _XML_UPDATE_CPU | _XML_MIGRATABLE
         check_flags(flags, known, "qemuDomainGetXMLDesc")
         guest = self._guests.find(dom)
@@ -249,6 +249,10 @@ class Domains:
             document = guest.definition
         elif flags & (_XML_INACTIVE | _XML_MIGRATABLE) and guest.live is not None:
             document = inactive(guest.live, guest.definition, str(self._ctx.paths.run))
+            if flags & _XML_MIGRATABLE and guest.asked_cpu is not None:
+                document.cpu = guest.asked_cpu.copy()
+        if flags & _XML_UPDATE_CPU:
+            document = await self._runner.processors.updated(document)
         return document.to_xml(secrets=bool(flags & _XML_SECURE))
 
     def get_autostart(self, dom: DomainRef) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from guesthouse.errors import NoDomain, OperationFailed
 from guesthouse.host.cgroups import Group
-from guesthouse.model.domain import Domain
+from guesthouse.model.domain import Cpu, Domain
 from guesthouse.qemu.machine import Machine
 from guesthouse.services.context import Context
 from guesthouse.services.events import Event
@@ -105,6 +105,8 @@ class Guest:
     #: its end is under way: what QEMU says meanwhile is no news
     stopping: bool = False
     console: Any = None
+    #: the processor that was asked for, where what QEMU made of it is another
+    asked_cpu: Cpu | None = None
     #: the control group that it is in while it runs, where there are any
     cgroup: Group | None = None
 

@@ -6,6 +6,7 @@ live document, secrets included), ``name``, ``folder`` (of the monitor and chann
 and ``pid`` with ``start_time`` once there is a process. ``resume`` says that a running guest was about to be let go on,
 ``used_up`` names a saved state that it was loaded from and that must not be loaded again.
 ``companions`` are the processes beside QEMU (:mod:`guesthouse.services.companions`).
+``cpu`` is the <cpu> that was asked for, where QEMU made another of it.
 ``volumes`` is what :mod:`guesthouse.services.disk_volumes` found, ``cgroup`` the path of the guest's control group.
 """
 
@@ -35,7 +36,7 @@ from guesthouse.model import addresses
 from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.devices.disk import BackingStore, Disk
 from guesthouse.model.devices.interface import TAPPED
-from guesthouse.model.domain import Domain, Resource, Seclabel
+from guesthouse.model.domain import Cpu, Domain, Resource, Seclabel
 from guesthouse.qemu import command, images, migration, process, save_image, tuning
 from guesthouse.qemu.devices import block
 from guesthouse.qemu.machine import Happening, Machine
@@ -57,6 +58,7 @@ from guesthouse.services.control_groups import ControlGroups
 from guesthouse.services.disk_files import DiskFiles
 from guesthouse.services.disk_secrets import SecretFiles, told
 from guesthouse.services.faults import step
+from guesthouse.services.guest_processors import GuestProcessors
 from guesthouse.services.guests import KIND, Guest, Guests, Lifecycle, Reason, State
 from guesthouse.services.jobs import Jobs
 from guesthouse.services.networks import Networks
@@ -76,10 +78,12 @@ _AGENT_STARTED, _AGENT_CHANNEL = 1, 2
 @dataclass(frozen=True)
 class Restoring:
     """A saved state to start from: ``fd`` is where it is read from; ``use_up`` is the file that goes away, because a
-    state older than the disks must not be loaded again."""
+    state older than the disks must not be loaded again; ``cpu`` is what the guest had, where the document says what it
+    was to have."""
 
     fd: int
     use_up: Path | None = None
+    cpu: Cpu | None = None
 
 
 Recovery = Callable[[Guest, dict[str, Any], bool], Awaitable[bool]]
@@ -114,6 +118,8 @@ class Runner:
         self.groups = ControlGroups(ctx)
         #: what guests have of the host's PCI devices
         self.pci = PciHostdevs(ctx.store, user, self._sysfs)
+        #: what becomes of guests' processors
+        self.processors = GuestProcessors()
         #: what guests have beside QEMU
         self.companions = Companions(ctx, user)
         #: what other services do about a guest whose row has their phase when a new daemon comes up; told whether it
@@ -148,7 +154,7 @@ class Runner:
                 await self._start(guest, live, undo, paused, restoring, reset_nvram)
                 undo.pop_all()
         except BaseException:
-            guest.live, guest.machine, guest.id, guest.labels = None, None, -1, []
+            guest.live, guest.machine, guest.id, guest.labels, guest.asked_cpu = None, None, -1, [], None
             guest.set_state(State.SHUTOFF, Reason.SHUTOFF_FAILED)
             raise
 
@@ -166,6 +172,9 @@ class Runner:
             self._need_kvm()
         places = disk_volumes.find(live, self._pools)
         command.check(live)
+        if restoring is not None and restoring.cpu is not None:
+            guest.asked_cpu, live.cpu = live.cpu, restoring.cpu
+        await self.processors.settle(live)
         guest.id = live.id = store.next_id()
         addresses.assign_aliases(live)
         self._macs_are_free(guest, live)
@@ -243,6 +252,7 @@ class Runner:
         for display in live.dev.graphics:
             if display.passwd is not None:
                 await machine.set_password(display.type, display.passwd, display.connected, display.passwd_valid_to)
+        guest.asked_cpu = await self.processors.confirm(live, machine) or guest.asked_cpu
         await tuning.settle(machine, live, fresh=restoring is None)
         if restoring is not None:
             await migration.incoming(machine, restoring.fd)
@@ -252,7 +262,8 @@ class Runner:
         await self.groups.place(guest, live)
         step("start-facts")
         self._tell_agent(guest, connected=False, reason=_AGENT_STARTED)
-        row |= {"phase": "running", "xml": live.to_xml(secrets=True)}
+        asked = guest.asked_cpu.to_xml() if guest.asked_cpu is not None else None
+        row |= {"phase": "running", "xml": live.to_xml(secrets=True), "cpu": asked}
         if restoring is not None:
             self._guests.emit(guest, Lifecycle.STARTED_RESTORED)
         if restoring is not None and restoring.use_up is not None:
@@ -539,7 +550,7 @@ class Runner:
 
     def _forget_run(self, guest: Guest, reason: int, event: tuple[int, int]) -> None:
         ended, guest.live, guest.machine, guest.labels = guest.live, None, None, []
-        guest.id = -1
+        guest.id, guest.asked_cpu = -1, None
         guest.stopping = guest.reboot_wanted = False
         guest.set_state(State.SHUTOFF, reason)
         self._guests.emit(guest, event)
@@ -671,6 +682,7 @@ class Runner:
         guest = self._guests.by_uuid(uuid)
         live = Domain.from_xml(row["xml"])
         live.id = row["id"]
+        asked = Cpu.from_xml(row["cpu"]) if row.get("cpu") else None
         disk_volumes.put(live, row.get("volumes", {}))
         folder = Path(row["folder"])
         log = self._ctx.paths.log / "qemu" / f"{name}.log"
@@ -678,6 +690,7 @@ class Runner:
             guest = self._guests.add(Guest(name, uuid))
         machine = Machine(folder, log, self._user, lambda what, guest=guest: self._happened(guest, what))  # type: ignore[misc]
         guest.machine, guest.live, guest.id, guest.labels = machine, live, row["id"], row["labels"]
+        guest.asked_cpu = asked
         self.groups.find(guest, row.get("cgroup"))
         recovery = self.recoveries.get(row["phase"])
         was_running = row["phase"] == "running" or recovery is not None

@@ -17,10 +17,11 @@ class Native:
         self._runner = runner
         self.defaults = GuestDefaults()
 
-    def domain_xml_to_native(self, nativeFormat: str, domainXml: str, flags: int) -> str:
+    async def domain_xml_to_native(self, nativeFormat: str, domainXml: str, flags: int) -> str:
         check_flags(flags, 0, "qemuConnectDomainXMLToNative")
         if nativeFormat != _FORMAT:
             raise InvalidArg(f"unsupported config type {nativeFormat}")
         domain = Domain.from_xml(domainXml, "(domain_definition)")
         prepare(domain, self.defaults)
+        await self._runner.processors.settle(domain)
         return self._runner.command_line(domain)

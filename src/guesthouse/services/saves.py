@@ -27,7 +27,7 @@ from guesthouse.errors import (
 )
 from guesthouse.model import abi
 from guesthouse.model.defaults import GuestDefaults, prepare
-from guesthouse.model.domain import Domain
+from guesthouse.model.domain import Cpu, Domain
 from guesthouse.model.inactive import inactive
 from guesthouse.qemu import migration, save_image
 from guesthouse.qemu.machine import Machine
@@ -122,7 +122,8 @@ class Saves:
         document = self._stored(guest)
         if dxml is not None:
             document = self._changed(document, dxml)
-        saved = Saved(document.to_xml(secrets=True), _runs(flags, was_running))
+        cpu = guest.live.cpu if guest.live is not None and guest.asked_cpu is not None else None
+        saved = Saved(document.to_xml(secrets=True), _runs(flags, was_running), cpu.to_xml() if cpu is not None else "")
         row = self._ctx.store.get_runtime(KIND, guest.uuid)
         assert row is not None
         where = {"draft": str(save_image.draft_path(target, guest.uuid)), "target": str(target), "managed": managed}
@@ -199,7 +200,9 @@ class Saves:
 
     def _stored(self, guest: Guest) -> Domain:
         assert guest.live is not None
-        return inactive(guest.live, guest.definition, str(self._ctx.paths.run))
+        out = inactive(guest.live, guest.definition, str(self._ctx.paths.run))
+        out.cpu = guest.asked_cpu.copy() if guest.asked_cpu is not None else out.cpu
+        return out
 
     def _changed(self, source: Domain, xml: str) -> Domain:
         """The document that a client sent in place of ``source``. Raises ConfigUnsupported where the state would not
@@ -242,7 +245,10 @@ class Saves:
                     if guest.active:
                         raise OperationInvalid(f"domain '{guest.name}' is already active")
                     await self._runner.start(
-                        guest, document, paused=not _runs(flags, saved.running), restoring=Restoring(fd)
+                        guest,
+                        document,
+                        paused=not _runs(flags, saved.running),
+                        restoring=Restoring(fd, cpu=_cpu(saved)),
                     )
                 except BaseException:
                     if not guest.persistent and not guest.active:
@@ -259,7 +265,7 @@ class Saves:
         fd, saved = await asyncio.to_thread(save_image.open_image, image)
         try:
             document = Domain.from_xml(saved.xml)
-            restoring = Restoring(fd, use_up=image)
+            restoring = Restoring(fd, use_up=image, cpu=_cpu(saved))
             await self._runner.start(guest, document, paused=paused or not saved.running, restoring=restoring)
             _forget_cache(fd, _BYPASS_CACHE if bypass_cache else 0)
         finally:
@@ -322,7 +328,7 @@ class Saves:
     def _redefine(self, image: str | Path, xml: str, flags: int) -> None:
         saved = save_image.read(image)
         document = self._changed(_admitted(saved.xml), xml)
-        save_image.rewrite(image, Saved(document.to_xml(secrets=True), _runs(flags, saved.running)))
+        save_image.rewrite(image, Saved(document.to_xml(secrets=True), _runs(flags, saved.running), saved.cpu))
 
     # -- after a restart of the daemon
 
@@ -370,6 +376,10 @@ def _target(path: str) -> Path:
     if not stat.S_ISREG(mode):
         raise OperationFailed(f"'{path}' is no regular file, and a guest can only be saved to such")
     return target
+
+
+def _cpu(saved: Saved) -> Cpu | None:
+    return Cpu.from_xml(saved.cpu) if saved.cpu else None
 
 
 def _check(flags: int, supported: int, function: str) -> None:

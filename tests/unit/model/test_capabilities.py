@@ -25,8 +25,8 @@ HOST = """\
       <model>Haswell-noTSX-IBRS</model>
       <vendor>Intel</vendor>
       <microcode version='1'/>
-      <counter name='tsc' frequency='2591999000' scaling='no'/>
       <signature family='6' model='60' stepping='3'/>
+      <counter name='tsc' frequency='2591999000' scaling='no'/>
       <topology sockets='1' dies='1' cores='2' threads='2'/>
       <maxphysaddr mode='emulate' bits='39'/>
       <feature name='vme'/>
