@@ -315,9 +315,9 @@ def test_sasl_over_tcp(site: Site, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.split()) == (0, ["guest"]), done.stderr
     # asked for; the name may be in the URI
     done = site.virsh(OURS, uri, "uri", stdin="carol\nopen sesame\n")
-    assert "Please enter your authentication name:Please enter your password:" in done.stdout and done.returncode == 0
+    assert "Please enter your authentication name: Please enter your password: " in done.stdout and done.returncode == 0
     done = site.virsh(OURS, "qemu+tcp://carol@localhost/system", "uri", stdin="open sesame\n")
-    assert done.returncode == 0 and done.stdout.startswith("Please enter your password:")
+    assert done.returncode == 0 and done.stdout.startswith("Please enter your password: ")
     for stdin, error in (
         ("carol\nx\n", "authentication failed: authentication failed"),
         ("", "no name and password for 'localhost'"),

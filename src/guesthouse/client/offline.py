@@ -9,14 +9,18 @@ The host answers questions; what would change it is refused, but for definitions
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from guesthouse.client.connect import Connect
+from guesthouse.client.link import Callbacks, EventCallback, Stream
 from guesthouse.errors import (
     Domain,
+    InternalError,
     NoConnect,
     NoDomain,
     NoNetwork,
@@ -80,6 +84,19 @@ def _read(parameters: dict[str, str], name: str) -> str | None:
     return Path(parameters[name]).read_text() if parameters.get(name) else None
 
 
+class _NoStream(Stream):
+    """No data flow from such a host: a stream says so when it is opened."""
+
+    def __init__(self) -> None:
+        pass
+
+    def start(self, name: str, /, **args: Any) -> Any:
+        raise NoSupport(api_name(name), domain=Domain.TEST)
+
+    def abort(self) -> None:
+        """There is nothing to end."""
+
+
 class OfflineConnect(Connect):
     """A connection that answers by itself: each procedure that it knows is a method of the same name."""
 
@@ -87,6 +104,8 @@ class OfflineConnect(Connect):
         from lxml import etree
 
         self._uri = uri
+        self.callbacks = Callbacks()
+        self._registered = 0
         self._capabilities = capabilities
         self._domain_capabilities = domain_capabilities
         try:
@@ -111,6 +130,22 @@ class OfflineConnect(Connect):
 
     def call_with_files(self, name: str, files: Sequence[int], /, **args: Any) -> Any:
         raise NoSupport(api_name(name), domain=Domain.TEST)
+
+    def new_stream(self) -> Stream:
+        return _NoStream()
+
+    def register_event(self, scope: str, event_id: int, ref: Any, callback: EventCallback) -> int:
+        """As for every connection; but nothing happens here."""
+        self._registered += 1
+        return self.callbacks.add(self.callbacks.key(scope, event_id, ref), self._registered, callback)
+
+    def event_deregister_any(self, number: int) -> None:
+        self.callbacks.remove(number)
+
+    def dispatch_events(self, timeout: float | None = None) -> int:
+        """Wait: there are none."""
+        time.sleep(timeout) if timeout is not None else signal.pause()
+        return 0
 
     def set_keep_alive(self, interval: int, count: int) -> None:
         raise NoSupport("virConnectSetKeepAlive", domain=Domain.NONE)
@@ -160,6 +195,12 @@ class OfflineConnect(Connect):
             if node.findtext("uuid") == uuid:
                 return SimpleNamespace(dom=self._domain(node))
         raise NoDomain(f"no domain with matching uuid '{uuid}'", domain=Domain.TEST)
+
+    def _do_domain_lookup_by_id(self, id: int) -> Any:
+        for node in self._domains.values():
+            if (found := self._domain(node)).id == id:
+                return SimpleNamespace(dom=found)
+        raise NoDomain(f"no domain with matching id {id}", domain=Domain.TEST)
 
     def _do_domain_get_xml_desc(self, dom: Any, flags: int = 0) -> Any:
         return SimpleNamespace(xml=_text(_without_state(self._domains[dom.name])))
@@ -213,6 +254,19 @@ class OfflineConnect(Connect):
             raise NoNetwork(f"no network with matching name '{name}'", domain=Domain.TEST)
         return SimpleNamespace(net=_ref(self._networks[name]))
 
+    def _do_network_lookup_by_uuid(self, uuid: str) -> Any:
+        for node in self._networks.values():
+            if (found := _ref(node)).uuid == uuid:
+                return SimpleNamespace(net=found)
+        raise NoNetwork(f"no network with matching uuid '{uuid}'", domain=Domain.TEST)
+
+    def _do_network_get_bridge_name(self, net: Any) -> Any:
+        bridge = self._networks[net.name].find("bridge")
+        name = bridge.get("name") if bridge is not None else None
+        if not name:
+            raise InternalError(f"network '{net.name}' does not have a bridge name.", domain=Domain.TEST)
+        return SimpleNamespace(name=name)
+
     def _do_network_get_xml_desc(self, net: Any, flags: int = 0) -> Any:
         return SimpleNamespace(xml=_text(self._networks[net.name]))
 
@@ -225,6 +279,12 @@ class OfflineConnect(Connect):
         if name not in self._pools:
             raise NoStoragePool(f"no storage pool with matching name '{name}'", domain=Domain.TEST)
         return SimpleNamespace(pool=_ref(self._pools[name]))
+
+    def _do_storage_pool_lookup_by_uuid(self, uuid: str) -> Any:
+        for node in self._pools.values():
+            if (found := _ref(node)).uuid == uuid:
+                return SimpleNamespace(pool=found)
+        raise NoStoragePool(f"no storage pool with matching uuid '{uuid}'", domain=Domain.TEST)
 
     def _do_storage_pool_get_xml_desc(self, pool: Any, flags: int = 0) -> Any:
         return SimpleNamespace(xml=_text(self._pools[pool.name]))

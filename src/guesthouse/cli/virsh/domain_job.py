@@ -41,7 +41,7 @@ _LINES = (
 
 
 @command(
-    "monitor",
+    "domain",
     "domjobinfo",
     "show how far a guest's job is",
     DOMAIN,

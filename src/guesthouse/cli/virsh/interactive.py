@@ -23,7 +23,6 @@ def loop(shell: Shell) -> int:
         while shell.interactive:
             line = _read("virsh > " if shell.readonly else "virsh # ", terminal)
             if line is None:
-                shell.out("\n")
                 break
             if not line:
                 continue
@@ -32,6 +31,7 @@ def loop(shell: Shell) -> int:
             except GrammarError as error:
                 complain(shell, error)
             shell.flush()
+        shell.out("\n")
     finally:
         if history is not None:
             _save_history(history)

@@ -6,7 +6,7 @@ from guesthouse.cli.tables import format_table
 from guesthouse.cli.virsh.command import command, data, flag
 from guesthouse.cli.virsh.given import Failed, Given
 from guesthouse.cli.virsh.objects import dump_xml, read_file, xpath_options
-from guesthouse.cli.virsh.shell import DEBUG, Shell
+from guesthouse.cli.virsh.shell import DEBUG, INFO, Shell
 from guesthouse.errors import GuesthouseError
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ def find_interface(shell: Shell, given: Given, option: str = "interface", by: in
     """The interface that ``option`` names. Raises Failed, with the daemon's word where it was asked."""
     name = given.need(option)
     words = given.command.name
-    shell.debug(DEBUG, f"{words}: found option <{option}>: {name}")
+    shell.debug(INFO, f"{words}: found option <{option}>: {name}")
     try:
         if _is_mac(name):
             if by & MAC:

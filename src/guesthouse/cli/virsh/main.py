@@ -193,7 +193,7 @@ def _apply(shell: Shell, letter: str, spelled: str, value: str | None) -> bool:
     elif letter == "e":
         text = value or ""
         control = len(text) == 2 and text[0] == "^" and ("a" <= text[1] <= "z" or "@" <= text[1] <= "_")
-        if not control and (len(text) != 1 or text == "^"):
+        if not control and (len(text) != 1 or not text.isascii() or text == "^"):
             raise Failed(f"Invalid string '{text}' for escape sequence")
         shell.escape = text
     elif letter in "kK":

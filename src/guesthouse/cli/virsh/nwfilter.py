@@ -6,7 +6,7 @@ from guesthouse.cli.tables import format_table
 from guesthouse.cli.virsh.command import command, data, flag
 from guesthouse.cli.virsh.given import Failed, Given
 from guesthouse.cli.virsh.objects import dump_xml, read_file, xpath_options
-from guesthouse.cli.virsh.shell import DEBUG, Shell
+from guesthouse.cli.virsh.shell import DEBUG, INFO, Shell
 from guesthouse.errors import GuesthouseError, InvalidArg, XMLError
 from guesthouse.units import parse_uuid
 
@@ -25,7 +25,7 @@ def _filter(shell: Shell, given: Given) -> tuple[NWFilter, str]:
     """The filter that the option names, and the name as given. Raises Failed, with the daemon's word."""
     name = given.need("nwfilter")
     begin = f"{given.command.name}: "
-    shell.debug(DEBUG, f"{begin}found option <nwfilter>: {name}")
+    shell.debug(INFO, f"{begin}found option <nwfilter>: {name}")
     if len(name) == _UUID_LENGTH:
         shell.debug(DEBUG, f"{begin}<nwfilter> trying as nwfilter UUID")
         try:
@@ -48,7 +48,7 @@ def _checked(name: str) -> str:
 
 def _binding(shell: Shell, given: Given) -> tuple[NWFilterBinding, str]:
     name = given.need("binding")
-    shell.debug(DEBUG, f"{given.command.name}: found option <binding>: {name}")
+    shell.debug(INFO, f"{given.command.name}: found option <binding>: {name}")
     try:
         return shell.conn.nwfilter_binding_lookup_by_port_dev(name), name
     except GuesthouseError as error:

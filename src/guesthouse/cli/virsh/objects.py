@@ -6,7 +6,7 @@ import os
 
 from guesthouse.cli.virsh.command import Option, data
 from guesthouse.cli.virsh.given import Failed, Given, parse_number
-from guesthouse.cli.virsh.shell import DEBUG, Shell
+from guesthouse.cli.virsh.shell import DEBUG, INFO, Shell
 from guesthouse.errors import GuesthouseError, InvalidArg, XMLError
 from guesthouse.units import parse_uuid
 
@@ -26,24 +26,29 @@ POOL = data("pool", "name or UUID of the pool", "pool")
 def domain(shell: Shell, given: Given, by: int = ID | UUID | NAME) -> tuple[Domain, str]:
     """The guest that the option "domain" names, and the name as given. Raises Failed."""
     name = given.need("domain")
-    shell.debug(DEBUG, f"{given.command.name}: found option <domain>: {name}")
-    return find_domain(shell, name, by), name
+    shell.debug(INFO, f"{given.command.name}: found option <domain>: {name}")
+    return find_domain(shell, name, by, f"{given.command.name}: <domain>"), name
 
 
-def find_domain(shell: Shell, name: str, by: int = ID | UUID | NAME) -> Domain:
-    """The guest called ``name``. Raises Failed."""
+def find_domain(shell: Shell, name: str, by: int = ID | UUID | NAME, said: str = "") -> Domain:
+    """The guest called ``name``; ``said`` begins what is said in debugging. Raises Failed."""
+    trying = said and f"{said} trying as domain"
     number = parse_number(name)
     if by & ID and number is not None and 0 <= number < 2**31:
+        if said:
+            shell.debug(DEBUG, f"{said} looks like ID")
         try:
             return shell.conn.lookup_by_id(number)
         except GuesthouseError:
             pass
     if by & UUID and len(name) == _UUID_LENGTH:
+        _trying(shell, trying, "UUID")
         try:
             return shell.conn.lookup_by_uuid(parse_uuid(name))
         except GuesthouseError:
             pass
     if by & NAME:
+        _trying(shell, trying, "NAME")
         try:
             return shell.conn.lookup_by_name(name)
         except GuesthouseError:
@@ -54,7 +59,7 @@ def find_domain(shell: Shell, name: str, by: int = ID | UUID | NAME) -> Domain:
 def network(shell: Shell, given: Given, by: int = UUID | NAME) -> tuple[Network, str]:
     """The network that the option "network" names, and the name as given. Raises Failed."""
     name = given.need("network")
-    shell.debug(DEBUG, f"{given.command.name}: found option <network>: {name}")
+    shell.debug(INFO, f"{given.command.name}: found option <network>: {name}")
     return find_network(shell, name, by, f"{given.command.name}: <network> trying as network"), name
 
 
@@ -82,7 +87,7 @@ def find_network(shell: Shell, name: str, by: int = UUID | NAME, trying: str = "
 def pool(shell: Shell, given: Given, option: str = "pool", by: int = UUID | NAME) -> tuple[StoragePool, str]:
     """The pool that the option ``option`` names, and the name as given. Raises Failed."""
     name = given.need(option)
-    shell.debug(DEBUG, f"{given.command.name}: found option <{option}>: {name}")
+    shell.debug(INFO, f"{given.command.name}: found option <{option}>: {name}")
     return find_pool(shell, name, by, f"{given.command.name}: <{option}> trying as pool"), name
 
 

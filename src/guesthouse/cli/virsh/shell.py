@@ -157,6 +157,7 @@ class Shell:
                 self._conn = None
                 self.error("Cannot setup keepalive on connection as requested, disconnecting")
                 raise
+            self.debug(INFO, "Failed to setup keepalive on connection")
 
     def ask_names(self) -> Connect:
         """A connection for completing names: the open one, else a read-only one to a daemon that runs already.
@@ -230,10 +231,10 @@ def _ask(kind: str, prompt: str) -> str | None:
         from getpass import getpass
 
         try:
-            return getpass(f"{prompt}:")
+            return getpass(f"{prompt}: ")
         except EOFError:
             return None
-    sys.stdout.write(f"{prompt}:")
+    sys.stdout.write(f"{prompt}: ")
     sys.stdout.flush()
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None
