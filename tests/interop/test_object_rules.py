@@ -368,6 +368,18 @@ def test_renamed_at_the_same_time(host: Host) -> None:
             while boss.message()[0][4] != 1:
                 pass
         assert told + refused == 120
+        # who waits for a guest that is renamed before his turn comes, changes nothing of it
+        for turn in range(20):
+            made(boss, "domain_rename", dom=ref, new_name="web-3", flags=0)
+            boss.request("domain_rename", dom=ref, new_name="db-3", flags=0)
+            device = "<watchdog model='i6300esb'/>"
+            answer = alice.call("domain_attach_device_flags", dom=ref, xml=device, flags=2)
+            while boss.message()[0][4] != 1:
+                pass
+            xml = made(boss, "domain_get_xml_desc", dom=ref, flags=0).xml
+            assert "<watchdog" not in xml or not denied(answer), turn
+            if not denied(answer):  # it came first
+                made(boss, "domain_detach_device_flags", dom=ref, xml=device, flags=2)
         made(boss, "domain_undefine", dom=ref)
 
 

@@ -104,6 +104,7 @@ class Narrowed:
         left: Sequence[str],
     ) -> None:
         """Raises AccessDenied, which is in the log then, or that there is no such object."""
+        self.over = False
         self._row = route.row
         self._args = args
         self._services = services
@@ -113,15 +114,19 @@ class Narrowed:
         self._made = [word for word in left if word in MADE.get(route.row.name, ())]
         self._shown = permissions.shown_by(route.row)
         self._writes = "domain:write" in left
-        known = {*self._found, *self._made}
-        for word in left:
-            if word not in known:
-                objects = self._objects(word.partition(":")[0])
-                if not objects:
-                    raise auth.refuse(self._row, word, identity)
-                for one in objects:
-                    self._need(word, one)
-                    self._writes = self._writes or (word == "domain:start" and granted.on("domain:write", one))
+        self._held = [word for word in left if word not in {*self._found, *self._made}]
+        self.check()
+
+    def check(self) -> None:
+        """See whether the objects behind the handles are meant, as they are called now: somebody may have renamed them
+        since. Raises AccessDenied, or that there is no such object."""
+        for word in self._held:
+            objects = self._objects(word.partition(":")[0])
+            if not objects:
+                raise auth.refuse(self._row, word, self._identity)
+            for one in objects:
+                self._need(word, one)
+                self._writes = self._writes or (word == "domain:start" and self._granted.on("domain:write", one))
 
     def _need(self, permission: str, one: Named) -> None:
         if not self._granted.on(permission, one):
@@ -177,6 +182,8 @@ class Narrowed:
         """What of the result of :meth:`call` the client gets. Raises AccessDenied for something that it may not find."""
         for word in self._found:
             self._need(word, named(value))
+        if self._row.access == "read":
+            self.check()
         if not self._lists:
             return value
         seen = [item for item in value if self._visible(item)]

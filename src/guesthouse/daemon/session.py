@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from inspect import isawaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -183,6 +183,7 @@ class Session:
                 self.outstanding += 1
                 self._spawn(self._finish(call, route, args, value, one))
                 return
+        one.over = True
         self._answer(call, route, args, value, one)
         _close(call.fds)
 
@@ -199,6 +200,8 @@ class Session:
         one: narrowed.Narrowed | None = None,
     ) -> None:
         try:
+            if one is not None:
+                _recheck(one, pending)
             value = await pending
             if self._gone and route.row.stream is not None:
                 await _stream_of(value).abort()
@@ -209,6 +212,8 @@ class Session:
         except Exception as error:
             self._fail(call, error)
         finally:
+            if one is not None:
+                one.over = True
             _close(call.fds)
             self.outstanding -= 1
             self._peer.resume()
@@ -472,6 +477,16 @@ class Session:
         if isinstance(self.granted, Granted):
             return self.granted.on(permission, named(event.ref))
         return permission in self.granted
+
+
+def _recheck(one: narrowed.Narrowed, pending: Any) -> None:
+    """Between a call's arrival and its start others had their turns. Raises the error that is its answer now."""
+    try:
+        one.check()
+    except BaseException:
+        if isinstance(pending, Coroutine):
+            pending.close()
+        raise
 
 
 def _close(fds: list[int]) -> None:

@@ -58,8 +58,12 @@ def named(ref: Any) -> Named:
 
 
 class Asked(Protocol):
-    """Whom a client's call asks. Both raise AccessDenied."""
+    """Whom a client's call asks, as long as it is under way. All raise AccessDenied."""
 
+    #: the call has its answer: what it has started and goes on is nobody's any more
+    over: bool
+
+    def check(self) -> None: ...
     def admit(self, made: Named) -> None: ...
     def use(self, one: Named, *, writes: bool) -> None: ...
 
@@ -67,23 +71,35 @@ class Asked(Protocol):
 _asked: ContextVar[Asked | None] = ContextVar("_asked", default=None)
 
 
+def _whom() -> Asked | None:
+    whom = _asked.get()
+    return whom if whom is not None and not whom.over else None
+
+
 def asked() -> bool:
     """Whether anybody is asked: outside of a client's call nobody is, nor where no rule names objects."""
-    return _asked.get() is not None
+    return _whom() is not None
+
+
+def again() -> None:
+    """After a wait: raises AccessDenied where what the call is about is no more what who called may have."""
+    whom = _whom()
+    if whom is not None:
+        whom.check()
 
 
 def admit(made: Named) -> None:
     """Raises AccessDenied where who called may not make, or change, ``made``."""
-    asking = _asked.get()
-    if asking is not None:
-        asking.admit(made)
+    whom = _whom()
+    if whom is not None:
+        whom.admit(made)
 
 
 def use(one: Named, *, writes: bool) -> None:
     """Raises AccessDenied where who called may not give ``one``, a volume or what another guest has, to a guest."""
-    asking = _asked.get()
-    if asking is not None:
-        asking.use(one, writes=writes)
+    whom = _whom()
+    if whom is not None:
+        whom.use(one, writes=writes)
 
 
 @contextmanager

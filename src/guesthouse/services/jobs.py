@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from guesthouse.errors import OperationTimeout
+from guesthouse.services.admission import again
 
 # libvirt's own limit (QEMU_JOB_WAIT_TIME)
 _WAIT = 30.0
@@ -31,8 +32,8 @@ class Jobs:
 
     @asynccontextmanager
     async def changing(self, uuid: str, what: str) -> AsyncIterator[None]:
-        """Hold the domain's lock while the body runs. Raises OperationTimeout where another job does not end in 30 s;
-        then nothing has happened."""
+        """Hold the domain's lock while the body runs. Raises OperationTimeout where another job does not end in 30 s,
+        AccessDenied where the guest has become another's meanwhile; then nothing has happened."""
         lock = self._locks.setdefault(uuid, asyncio.Lock())
         if lock.locked():
             try:
@@ -45,6 +46,7 @@ class Jobs:
         self._owners[uuid] = what
         self._idle.clear()
         try:
+            again()
             yield
         finally:
             self._owners.pop(uuid, None)

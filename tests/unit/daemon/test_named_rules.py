@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from guesthouse.errors import AccessDenied, NoDomain
 from guesthouse.services import admission
 from guesthouse.services.admission import Named
 from guesthouse.services.domain_bulk import Stats
+from guesthouse.services.jobs import Jobs
 from guesthouse.services.refs import (
     DomainRef,
     InterfaceRef,
@@ -322,3 +324,33 @@ def test_lists_and_counts_show_what_one_may_see(name: str) -> None:
     call = narrowed.Narrowed(route, args, services, SEARCHER, NOBODY, left)
     answer = call.answer(call.call(route))
     assert answer == (1 if "_num_of_" in name else items[1:2])  # also where the client has room for one alone
+
+
+def test_a_turn_that_comes_late_is_asked_about_again() -> None:
+    """A guest that was renamed while a call waited for it; what outlives its call is asked nothing."""
+    jobs, row = Jobs(), BY_NAME["domain_set_autostart"]
+    services = Host("web-1")
+    args = {"dom": DomainRef("", UUID, -1), "autostart": 1}
+    left = auth.check(row, args, ALICE, NOBODY)
+    call = narrowed.Narrowed(dispatch.prepared(row), args, services, ALICE, NOBODY, left)
+
+    async def work() -> None:
+        async with jobs.changing(UUID, "work"):
+            pass
+
+    async def run() -> None:
+        with call.asking():
+            early = asyncio.create_task(work())
+        await early
+        async with jobs.changing(UUID, "rename"):
+            with call.asking():
+                late = asyncio.create_task(work())
+            await asyncio.sleep(0)
+            services.domains.lookup_by_uuid = lambda _: DomainRef("other", UUID, -1)
+        with pytest.raises(AccessDenied):
+            await late
+        call.over = True
+        with call.asking():
+            await asyncio.create_task(work())
+
+    asyncio.run(run())
