@@ -329,7 +329,7 @@ def test_lists_and_counts_show_what_one_may_see(name: str) -> None:
 def test_a_turn_that_comes_late_is_asked_about_again() -> None:
     """A guest that was renamed while a call waited for it; what outlives its call is asked nothing."""
     jobs, row = Jobs(), BY_NAME["domain_set_autostart"]
-    services = Host("web-1")
+    services: Any = Host("web-1")
     args = {"dom": DomainRef("", UUID, -1), "autostart": 1}
     left = auth.check(row, args, ALICE, NOBODY)
     call = narrowed.Narrowed(dispatch.prepared(row), args, services, ALICE, NOBODY, left)
