@@ -47,6 +47,9 @@ _LIVE, _CONFIG = 1, 2
 _UNDEFINE_ALL = 1 | 2 | 4 | 16
 _CHUNK = 1 << 18
 
+#: Called where somebody may have said that it should end: raises KeyboardInterrupt then.
+Check = Callable[[], None]
+
 
 @dataclass(frozen=True)
 class Attached:
@@ -178,11 +181,11 @@ def labels(guest: Domain) -> dict[str, str]:
     return {str(name): str(value) for name, value in etree.fromstring(text).attrib.items()}
 
 
-def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
+def make(conn: Connect, wanted: Wanted, timing: Timing | None = None, check: Check = lambda: None) -> Domain:
     """Make and start the guest.
 
     Raises the daemon's errors, and OperationFailed where the name or a volume of its is taken; nothing is left then, nor
-    where it is interrupted.
+    where ``check``, which is called between the calls of the daemon, raises KeyboardInterrupt.
     """
     timing = timing or Timing()
     try:
@@ -195,6 +198,7 @@ def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
         with timing.step("document"):
             planner = Planner(Host(conn, conn.get_uri()), dry=False)
             view = planner.pool("default")
+            check()
             pool = view.handle
             assert pool is not None
             domain = document(conn, wanted, view.path.rstrip("/"))
@@ -208,6 +212,7 @@ def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
                 )
             if not (wanted.adopt and _adopted(conn, pool, wanted, capacity)):
                 _new_volume(pool, _overlay(wanted, capacity), undo)
+            check()
         with timing.step("seed"):
             macs = [nic.mac_address or "" for nic in domain.dev.interfaces]
             config = wanted.seed.with_network(macs)
@@ -216,6 +221,7 @@ def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
                 _delete(pool, (f"{wanted.name}-seed.iso", f"{wanted.name}-console.log"))
             _fill(_new_volume(pool, _plain(f"{wanted.name}-seed.iso", len(content)), undo), content)
             _new_volume(pool, _plain(f"{wanted.name}-console.log", 0), undo)
+            check()
         with timing.step("define"):
             guest = conn.define_xml(domain.to_xml(secrets=True))
             undo.callback(_quietly, lambda: guest.undefine_flags(_UNDEFINE_ALL))
@@ -224,8 +230,11 @@ def make(conn: Connect, wanted: Wanted, timing: Timing | None = None) -> Domain:
             if wanted.publish:
                 undo.callback(_quietly, lambda: publish(conn, domain, wanted.name, []))
                 publish(conn, domain, wanted.name, wanted.publish)
+            check()
         with timing.step("start"):
             guest.create()
+            undo.callback(_quietly, guest.destroy)
+            check()
         undo.pop_all()
     return guest
 
@@ -352,7 +361,7 @@ def addresses(guest: Domain) -> list[str]:
     return []
 
 
-def wait_for_address(guest: Domain, timeout: float, pause: float = 0.2) -> str:
+def wait_for_address(guest: Domain, timeout: float, pause: float = 0.2, check: Check = lambda: None) -> str:
     """The first address within ``timeout`` seconds. Raises OperationFailed, which says what to look at."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -360,6 +369,7 @@ def wait_for_address(guest: Domain, timeout: float, pause: float = 0.2) -> str:
             raise OperationFailed(f"'{guest.name}' has ended before it had an address: guest logs {guest.name}")
         if found := addresses(guest):
             return found[0]
+        check()
         time.sleep(pause)
     raise OperationFailed(
         f"'{guest.name}' has no address after {timeout:g} s: it may still boot (guest logs -f {guest.name}), or its network "

@@ -13,12 +13,13 @@ from typing import Any
 from guesthouse import client
 from guesthouse.cli.guest import tables
 from guesthouse.cli.guest.run import STATES, find_image
+from guesthouse.cli.virt_install.interrupts import Gate
 from guesthouse.client import Connect
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import InvalidArg
 from guesthouse.provision import quick
 from guesthouse.provision.compose import planning, presence, reading
-from guesthouse.provision.compose.carrying import carry_out
+from guesthouse.provision.compose.carrying import carry_out, images
 from guesthouse.provision.compose.definition import Project, port_text
 from guesthouse.provision.compose.document import ComposeError
 from guesthouse.provision.compose.planning import Plan
@@ -154,7 +155,9 @@ def _carry_out(conn: Connect, plan: Plan, options: argparse.Namespace) -> int:
         print(text, flush=True)
 
     try:
-        carry_out(conn, plan, image, report, options.timeout)
+        found = images(plan, image)
+        with Gate() as gate:
+            carry_out(conn, plan, found, report, options.timeout, gate.check)
     except KeyboardInterrupt:
         print(f"interrupted; guest compose {options.action} goes on from here", file=sys.stderr)
         raise

@@ -14,6 +14,7 @@ from typing import Any
 
 from guesthouse import client
 from guesthouse.cli.guest import images, tables
+from guesthouse.cli.virt_install.interrupts import Gate
 from guesthouse.client import Connect, Domain
 from guesthouse.client.uri import default_uri
 from guesthouse.errors import GuesthouseError, InvalidArg, NoDomain, OperationFailed
@@ -147,7 +148,8 @@ def run(options: argparse.Namespace) -> int:
         wanted.seed, shown = seed(options, image, name)
         check(wanted)
         begin = time.monotonic()
-        guest = quick.make(conn, wanted, timing)
+        with Gate() as gate:
+            guest = quick.make(conn, wanted, timing, gate.check)
         print(f"{name} runs ({time.monotonic() - begin:.2f} s)", flush=True)
         if options.timing:
             for step, seconds in timing.steps.items():

@@ -26,7 +26,7 @@ from guesthouse.provision.compose.planning import Plan, Step
 from guesthouse.provision.compose.presence import NetworkThere, There, forwards, place
 from guesthouse.provision.host import Host
 from guesthouse.provision.images.store import Image
-from guesthouse.provision.quick import Attached, Wanted
+from guesthouse.provision.quick import Attached, Check, Wanted
 from guesthouse.provision.storage import Planner
 from guesthouse.units import GIB
 
@@ -47,12 +47,25 @@ _DONE = {
 Report = Callable[[str], None]
 #: Gives the image of that name and architecture (None: the host's own), and fetches it where it is missing.
 FindImage = Callable[[str, "str | None"], Image]
+Images = dict[tuple[str, "str | None"], Image]
 
 
-def carry_out(conn: Connect, plan: Plan, find_image: FindImage, report: Report, patience: float) -> None:
+def images(plan: Plan, find_image: FindImage) -> dict[tuple[str, str | None], Image]:
+    """The images that ``plan`` needs, by name and architecture."""
+    found: dict[tuple[str, str | None], Image] = {}
+    for step in plan.steps:
+        if step.kind == "guest" and step.do in ("create", "recreate"):
+            wish = plan.project.guests[step.key]
+            if (wish.image, wish.arch) not in found:
+                found[wish.image, wish.arch] = find_image(wish.image, wish.arch)
+    return found
+
+
+def carry_out(conn: Connect, plan: Plan, images: Images, report: Report, patience: float, check: Check) -> None:
     """Do all of ``plan``; guests that must end have ``patience`` seconds for it. Raises the error of the step that could
-    not be done: those before it are done, those behind it are not begun."""
-    work = _Work(conn, plan, find_image, report, patience)
+    not be done, or what ``check`` raises between calls of the daemon: the steps before are done then, this one and those
+    behind it are not."""
+    work = _Work(conn, plan, images, report, patience, check)
     work.free_ports()
     for step in plan.steps:
         begin = time.monotonic()
@@ -61,13 +74,16 @@ def carry_out(conn: Connect, plan: Plan, find_image: FindImage, report: Report, 
         except GuesthouseError as error:
             raise OperationFailed(f"{step.kind} {step.name}: {error.detail or error}") from None
         report(f"{_DONE[step.do]} {step.kind} {step.name} ({time.monotonic() - begin:.2f} s)")
+        check()
     work.wait_for_all()
 
 
 class _Work:
-    def __init__(self, conn: Connect, plan: Plan, find_image: FindImage, report: Report, patience: float) -> None:
+    def __init__(
+        self, conn: Connect, plan: Plan, images: Images, report: Report, patience: float, check: Check
+    ) -> None:
         self._conn, self._plan, self._report = conn, plan, report
-        self._find_image, self._patience = find_image, patience
+        self._images, self._patience, self._check = images, patience, check
         self._project: Project = plan.project
         self._there: There = plan.there
         self._started: list[str] = []
@@ -88,6 +104,7 @@ class _Work:
                 network.create()
                 undo.callback(_quietly, network.destroy)
                 network.set_autostart(True)
+                self._check()
                 undo.pop_all()
             # the next network chooses another subnet
             made = Network.from_xml(network.get_xml_desc(_INACTIVE_NETWORK))
@@ -172,14 +189,13 @@ class _Work:
             quick.remove(conn, guest, force=True, keep_disk=keep)
         elif step.do == "recreate":
             wish = self._project.guests[step.key]
-            image = self._find_image(wish.image, wish.arch)
+            self._wait_for_needed(wish)
             self._end(guest)
             # the disk first: while the guest is there, it is known whose it was
             with contextlib.suppress(NoStorageVol):
                 conn.storage_pool_lookup_by_name("default").vol_lookup_by_name(f"{guest.name}.qcow2").delete()
             quick.remove(conn, guest, force=True)
-            self._wait_for_needed(wish)
-            self._make(wish, image)
+            self._make(wish)
         elif step.do == "change":
             self._change(guest, self._project.guests[step.key], step)
         else:
@@ -190,8 +206,8 @@ class _Work:
             guest.create()
             self._started.append(wish.key)
 
-    def _make(self, wish: GuestWish, image: Image | None = None) -> None:
-        image = image or self._find_image(wish.image, wish.arch)
+    def _make(self, wish: GuestWish) -> None:
+        image = self._images[wish.image, wish.arch]
         there, project = self._there, self._project
         wanted = Wanted(wish.name, image, wish.cpus, wish.memory, wish.disk)
         wanted.networks = [card.where for card in wish.cards] or ["none"]
@@ -204,7 +220,7 @@ class _Work:
         made = json.dumps(wish.made_from(), sort_keys=True)
         wanted.labels = {"project": project.name, "guest": wish.key, "file": project.file, "made": made}
         wanted.seed, shown = _seed(wish, image)
-        quick.make(self._conn, wanted)
+        quick.make(self._conn, wanted, check=self._check)
         if shown:
             self._report(f"the user {image.login or 'root'} of {wish.name} has the password: {shown}")
         self._started.append(wish.key)
@@ -223,6 +239,7 @@ class _Work:
         while time.monotonic() < end:
             if not guest.is_active():
                 return
+            self._check()
             time.sleep(0.1)
         with contextlib.suppress(GuesthouseError):
             guest.destroy()
@@ -327,12 +344,12 @@ class _Work:
             return
         begin = time.monotonic()
         guest = self._conn.lookup_by_name(wish.name)
-        what = wait_until(guest, how, wish.ready_timeout)
+        what = wait_until(guest, how, wish.ready_timeout, self._check)
         self._ready.add((wish.key, how))
         self._report(f"guest {wish.name} {what} ({time.monotonic() - begin:.1f} s)")
 
 
-def wait_until(guest: Domain, how: str, timeout: float) -> str:
+def wait_until(guest: Domain, how: str, timeout: float, check: Check) -> str:
     """Come back when the guest is "address", "agent" or "port:N", and say what it has. Raises OperationFailed when it
     is not after ``timeout`` seconds, or ends before."""
     end = time.monotonic() + timeout
@@ -344,9 +361,10 @@ def wait_until(guest: Domain, how: str, timeout: float) -> str:
                 raise OperationFailed(
                     f"no agent answers in '{guest.name}' after {timeout:g} s: guest logs {guest.name}"
                 )
+            check()
             time.sleep(0.3)
         return "has an agent that answers"
-    address = quick.wait_for_address(guest, timeout)
+    address = quick.wait_for_address(guest, timeout, check=check)
     if how == "address":
         return f"has the address {address}"
     port = int(how.partition(":")[2])
@@ -361,6 +379,7 @@ def wait_until(guest: Domain, how: str, timeout: float) -> str:
                 raise OperationFailed(
                     f"port {port} of '{guest.name}' ({address}) does not answer after {timeout:g} s: {error.strerror or error}"
                 ) from None
+            check()
             time.sleep(0.3)
 
 
