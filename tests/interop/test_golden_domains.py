@@ -10,8 +10,6 @@ from support.libvirtd import Libvirtd
 #: Not defined by libvirtd, since the document shows more than this QEMU or libvirt has, or more than goes together.
 REFUSED_BY_LIBVIRT = {
     "devices-ends": "cannot parse 'dspPolicy' value '-1'",
-    "devices-host": "Write filtering of PCI device configuration space is not supported by qemu",
-    "disks-network": "'vhostuser' requires shared memory",
 }
 
 

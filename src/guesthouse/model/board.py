@@ -20,8 +20,6 @@ from guesthouse.model.threads import IoThread, OneVcpu
 _KIB = 1024
 _LOCAL, _REMOTE = 10, 20
 _BLOCK_MIN = 2048
-_TIMERS = ("platform", "pit", "rtc", "hpet", "tsc", "kvmclock", "hypervclock", "armvtimer")
-_RING_SIZES = tuple(1 << n for n in range(10, 17))
 
 
 def _kib(value: int, unit: str | None) -> int:
@@ -350,7 +348,7 @@ def _vcpus(domain: Domain) -> None:
         before = vcpu
 
 
-# -- firmware, features, clock
+# -- firmware
 
 
 def firmware(domain: Domain, nvram_folder: str) -> None:
@@ -421,80 +419,6 @@ def _automatic(domain: Domain) -> None:
             raise XMLDetail(f"nvram attribute 'template' cannot be specified {enabled}")
         if domain.os.firmware != "efi":
             raise XMLDetail(f"firmware type '{domain.os.firmware}' does not support nvram")
-
-
-def features(domain: Domain) -> None:
-    """Elements that may leave out their state are on; what other machines have is refused."""
-    features = domain.features
-    if features is None:
-        return
-    for feature in (
-        features.hap,
-        features.pvspinlock,
-        features.pmu,
-        features.vmport,
-        features.smm,
-        features.vmcoreinfo,
-    ):
-        if feature is not None and feature.state is None:
-            feature.state = True
-    where = f"is not supported for architecture '{domain.arch}' or machine type '{domain.machine}'"
-    if features.gic is not None:
-        raise ConfigUnsupported(f"The 'gic' feature {where}")
-    for node in features.extra_nodes:
-        if node.tag in ("hpt", "htm", "nested-hv", "ccf-assist", "cfpc", "sbbc", "ibs"):
-            raise ConfigUnsupported(f"The '{node.tag}' feature {where}")
-    smm = features.smm
-    if smm is not None and smm.tseg is not None and smm.state:
-        if not domain.is_q35:
-            raise ConfigUnsupported("SMM TSEG is only supported with q35 machine type")
-        size = units.scale(smm.tseg.value or 0, smm.tseg.unit, "MiB")
-        if size % (1 << 20):
-            raise ConfigUnsupported("SMM TSEG size must be divisible by 1 MiB")
-        shown, unit = units.pretty_size(size)
-        if shown == int(shown):
-            smm.tseg.value, smm.tseg.unit = int(shown), unit
-        else:
-            smm.tseg.value, smm.tseg.unit = size >> 20, "MiB"
-    tcg = features.tcg
-    if tcg is not None:
-        if domain.type != "qemu":
-            raise ConfigUnsupported(f"TCG features are incompatible with domain type '{domain.type}'")
-        if tcg.tb_cache is not None:
-            tcg.tb_cache.value, tcg.tb_cache.unit = _kib(tcg.tb_cache.value or 0, tcg.tb_cache.unit), "KiB"
-            if tcg.tb_cache.value % 1024:
-                raise ConfigUnsupported("tb-cache size must be an integer multiple of MiB")
-    kvm = features.kvm
-    if kvm is not None:
-        if kvm.extra_nodes:
-            raise ConfigUnsupported(f"unsupported KVM feature: {kvm.extra_nodes[0].tag}", domain=ErrorDomain.DOMAIN)
-        ring = kvm.dirty_ring
-        if ring is not None and ring.state and ring.size not in _RING_SIZES:
-            raise XMLError("dirty ring must be power of 2 and ranges [1024, 65536]")
-    hyperv = features.hyperv
-    if hyperv is not None and hyperv.extra_nodes:
-        raise ConfigUnsupported(
-            f"unsupported HyperV Enlightenment feature: {hyperv.extra_nodes[0].tag}", domain=ErrorDomain.DOMAIN
-        )
-
-
-def clock(domain: Domain) -> None:
-    for timer in domain.clock.timers if domain.clock is not None else []:
-        if timer.name not in _TIMERS:
-            raise XMLError(f"Invalid value for attribute 'name' in element 'timer': '{timer.name}'.")
-        if timer.name == "platform":
-            raise ConfigUnsupported("unsupported timer type (name) 'platform'")
-        if timer.name == "armvtimer":
-            raise ConfigUnsupported(
-                f"Configuring the 'armvtimer' timer is not supported for virtType={domain.type} arch={domain.arch}"
-                f" machine={domain.machine} guests"
-            )
-        if timer.name == "rtc" and timer.track == "boot":
-            raise ConfigUnsupported("unsupported rtc timer track 'boot'")
-        if timer.name == "rtc" and timer.tickpolicy in ("merge", "discard"):
-            raise ConfigUnsupported(f"unsupported rtc timer tickpolicy '{timer.tickpolicy}'")
-        if timer.name == "pit" and timer.tickpolicy == "merge":
-            raise ConfigUnsupported("unsupported pit tickpolicy 'merge'")
 
 
 # -- devices and descriptions

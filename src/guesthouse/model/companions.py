@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.model.devices.disk import FORMATS
 from guesthouse.model.devices.filesystem import Filesystem
 from guesthouse.model.devices.tpm import Tpm
 from guesthouse.model.devices.vsock import Cid, Vsock
@@ -40,6 +41,8 @@ def prepare(domain: Domain) -> None:
     for tag in shared:
         if shared.count(tag) > 1:
             raise _unsupported(f"filesystem target '{tag}' specified twice")
+    if shared:
+        require_shared_memory(domain, "virtiofs")
     for tpm in domain.dev.tpms:
         _tpm(tpm)
     if len(domain.dev.tpms) > 1:
@@ -48,6 +51,14 @@ def prepare(domain: Domain) -> None:
         raise XMLError("only a single vsock device is supported", domain=ErrorDomain.DOMAIN)
     for vsock in domain.dev.vsocks:
         _vsock(vsock)
+
+
+def require_shared_memory(domain: Domain, what: str) -> None:
+    """Raises ConfigUnsupported where a process beside QEMU could not see the guest's memory."""
+    backing = domain.memory_backing
+    usual = backing.access.mode if backing is not None and backing.access is not None else None
+    if any(mode != "shared" for mode in [cell.mem_access or usual for cell in domain.cells] or [usual]):
+        raise ConfigUnsupported(f"'{what}' requires shared memory")
 
 
 def _unsupported(text: str) -> ConfigUnsupported:
@@ -64,7 +75,15 @@ def _filesystem(device: Filesystem) -> None:
     for name in ("fmode", "dmode"):
         if (mode := getattr(device, name) or 0) > _MOST_RIGHTS:
             raise XMLError(f"invalid {name}: '0{mode:o}'", domain=ErrorDomain.DOMAIN)
+    if source is not None:
+        own = "socket" if source.socket else "dir"
+        for spec in source.SPECS if device.type == "mount" else ():
+            if spec.name != own:
+                setattr(source, spec.name, None)
     if driver is not None:
+        if driver.format not in (None, *FORMATS):
+            raise _unsupported(f"unknown driver format value '{driver.format}'")
+        driver.queue = driver.queue or None
         driver.type = None if driver.type == "default" else driver.type
         driver.wrpolicy = None if driver.wrpolicy == "default" else driver.wrpolicy
         if driver.type is None:
@@ -76,6 +95,7 @@ def _filesystem(device: Filesystem) -> None:
             device.driver = None
     if not device.is_virtiofs:
         device.binary = None
+    device.space_hard_limit, device.space_soft_limit = device.space_hard_limit or None, device.space_soft_limit or None
     device.multidevs = None if device.multidevs == "default" else device.multidevs
     if device.accessmode is None and not device.socket:
         device.accessmode = "passthrough"

@@ -5,35 +5,32 @@ Values and their order of appearance are libvirt 9.0's for QEMU on x86 (qemu_dom
 
 from __future__ import annotations
 
-import itertools
-import re
 from dataclasses import dataclass, field
 
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model import (
+    address_rules,
     addresses,
-    bandwidth,
     board,
+    character_rules,
     companions,
     controller_rules,
     device_rules,
     disk_rules,
+    feature_rules,
+    hostdev_rules,
+    interface_rules,
+    processor_rules,
+    screen_rules,
+    security_rules,
     tuning_rules,
 )
-from guesthouse.model.devices.chardev import CharModel, CharTarget, Console, Serial
-from guesthouse.model.devices.disk import Disk
-from guesthouse.model.devices.graphics import Graphics, Listen, Video, VideoModel
-from guesthouse.model.devices.interface import Interface, MacAddress, Model
 from guesthouse.model.devices.simple import Controller, ControllerMaster, Input, MemBalloon
-from guesthouse.model.domain import BootDevice, Clock, Cpu, CpuModel, Domain, Vcpu
+from guesthouse.model.domain import BootDevice, Cpu, CpuModel, Domain, Vcpu
 from guesthouse.model.inactive import forget_run
 
-_MOMENT = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
-_VNC_PASSWORD_MAX = 8
-# where libvirt makes sockets of its own choice: they are not the user's wish
-_GENERATED = "/var/lib/libvirt/qemu/"
 _UHCI_FIRST_PORT = {"ich9-uhci1": 0, "ich9-uhci2": 2, "ich9-uhci3": 4}
 
 
@@ -69,6 +66,8 @@ class GuestDefaults:
     nvram_folder: str = "/var/lib/libvirt/qemu/nvram"
     #: Where running guests' sockets are made.
     run_folder: str = "/run/libvirt/qemu"
+    #: Whether the host's processor can keep guests' memory from it (AMD's SEV).
+    sev: bool = True
 
 
 def prepare(domain: Domain, host: GuestDefaults) -> None:
@@ -76,27 +75,29 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     forget_run(domain, host.run_folder)
     _identity(domain)
     _machine(domain, host)
+    address_rules.read(domain)
+    processor_rules.read(domain)
+    security_rules.labels(domain)
     board.memory(domain)
     _basics(domain)
     board.threads(domain)
     tuning_rules.prepare(domain)
     board.firmware(domain, host.nvram_folder)
-    board.features(domain)
-    board.clock(domain)
+    feature_rules.features(domain)
+    feature_rules.clock(domain)
+    feature_rules.actions(domain)
     board.sysinfo(domain)
     _cpu(domain, host)
-    if domain.features is not None and domain.features.hyperv is not None:
-        domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
     dev = domain.dev
     if dev.emulator is None:
         dev.emulator = host.emulators[domain.arch]
     disk_rules.complete(domain)
-    for nic in dev.interfaces:
-        _interface(nic)
-    _characters(domain)
-    _screen(domain)
+    interface_rules.complete(domain)
+    character_rules.complete(domain)
+    screen_rules.complete(domain)
     _inputs(domain)
     companions.prepare(domain)
+    hostdev_rules.complete(domain)
     device_rules.complete(domain)
     for watchdog in dev.watchdogs:
         watchdog.action = watchdog.action or "reset"
@@ -110,6 +111,16 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     _unique(domain)
     addresses.assign_addresses(domain)
     board.modules(domain)
+    address_rules.check(domain)
+    controller_rules.check_whole(domain)
+    interface_rules.check(domain)
+    hostdev_rules.check(domain)
+    if domain.cpu is not None:
+        processor_rules.check(domain.cpu)
+    security_rules.mapped_users(domain)
+    security_rules.others(domain, sev=host.sev)
+    screen_rules.check(domain)
+    character_rules.check(domain)
 
 
 def _identity(domain: Domain) -> None:
@@ -123,8 +134,13 @@ def _identity(domain: Domain) -> None:
         raise XMLError("name cannot contain a line break", domain=ErrorDomain.DOMAIN)
     if domain.uuid is None:
         domain.uuid = units.new_uuid()
-    if domain.genid is not None:
-        domain.genid = units.parse_uuid(domain.genid) if domain.genid.strip() else units.new_uuid()
+    if domain.genid is not None and domain.genid.strip():
+        try:
+            domain.genid = units.parse_uuid(domain.genid)
+        except XMLError:
+            raise InternalError("malformed genid element", domain=ErrorDomain.DOMAIN) from None
+    elif domain.genid is not None:
+        domain.genid = units.new_uuid()
     if domain.title is not None and "\n" in domain.title:
         raise XMLError("Domain title can't contain newlines", domain=ErrorDomain.DOMAIN)
     domain.id = None
@@ -154,8 +170,8 @@ def _machine(domain: Domain, host: GuestDefaults) -> None:
 
 
 def _boot_orders(domain: Domain) -> list[int]:
-    devices: list[Disk | Interface] = [*domain.dev.disks, *domain.dev.interfaces]
-    orders = [d.boot.order for d in devices if d.boot is not None and d.boot.order is not None]
+    boots = [boot for d in address_rules.each_device(domain) if (boot := getattr(d, "boot", None)) is not None]
+    orders = [boot.order for boot in boots if boot.order is not None]
     if orders and domain.os is not None and domain.os.boots:
         raise ConfigUnsupported(
             "per-device boot elements cannot be used together with os/boot elements", domain=ErrorDomain.DOMAIN
@@ -184,15 +200,6 @@ def _basics(domain: Domain) -> None:
             raise InternalError(f"maxvcpus must not be less than current vcpus ({vcpu.value} < {vcpu.current})")
         if vcpu.current == vcpu.value:
             vcpu.current = None
-    if domain.clock is None:
-        domain.clock = Clock()
-    domain.clock.offset = domain.clock.offset or "utc"
-    ahead = domain.clock.adjustment
-    if domain.clock.offset == "variable" and ahead is not None and not re.fullmatch(r"-?\d{1,11}", ahead):
-        raise XMLError(f"Invalid value for attribute 'adjustment' in element 'clock': '{ahead}'")
-    domain.on_poweroff = domain.on_poweroff or "destroy"
-    domain.on_reboot = domain.on_reboot or "restart"
-    domain.on_crash = domain.on_crash or "destroy"
 
 
 def _cpu(domain: Domain, host: GuestDefaults) -> None:
@@ -239,178 +246,6 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
             )
     for feature in cpu.features:
         feature.policy = feature.policy or "require"
-
-
-def _interface(nic: Interface) -> None:
-    source = nic.source
-    if nic.type == "network" and (source is None or not source.network):
-        raise XMLError("No <source> 'network' attribute specified with <interface type='network'/>")
-    if nic.type == "bridge" and (source is None or not source.bridge):
-        raise XMLError("No <source> 'bridge' attribute specified with <interface type='bridge'/>")
-    if nic.mac is None:
-        nic.mac = MacAddress()
-    if nic.mac.address is None:
-        nic.mac.address = units.new_mac()
-    elif int(nic.mac.address[:2], 16) & 1:
-        raise XMLError(f"expected unicast mac address, found multicast '{nic.mac.address}'", domain=ErrorDomain.DOMAIN)
-    if nic.model is None or nic.model.type is None:
-        nic.model = Model(type="rtl8139")
-    nic.bandwidth = bandwidth.check(nic.bandwidth, floor=nic.type == "network")
-    # the host's end of what libvirt itself would name is chosen anew at each start
-    if nic.target is not None and (nic.target.dev or "").startswith("vnet"):
-        nic.target = None
-
-
-def _characters(domain: Domain) -> None:
-    dev = domain.dev
-    ports = itertools.count(
-        max((s.target.port for s in dev.serials if s.target and s.target.port is not None), default=-1) + 1
-    )
-    for serial in dev.serials:
-        _serial(serial, next(ports) if serial.target is None or serial.target.port is None else serial.target.port)
-    for index, console in enumerate(dev.consoles):
-        if console.target is None:
-            console.target = CharTarget()
-        target = console.target
-        target.type = target.type or "serial"
-        target.port = index
-    first = dev.consoles[0] if dev.consoles else None
-    is_serial = first is not None and first.target is not None and first.target.type == "serial"
-    if first is not None and is_serial and not dev.serials:
-        # a console alone stands for a serial port
-        serial = Serial(
-            type=first.type, sources=[s.copy() for s in first.sources], log=first.log, protocol=first.protocol
-        )
-        _serial(serial, 0)
-        dev.serials.append(serial)
-    if dev.serials and not is_serial:
-        dev.consoles.insert(0, Console(target=CharTarget(type="serial", port=0)))
-        is_serial = True
-    if dev.serials and is_serial:
-        twin, serial = dev.consoles[0], dev.serials[0]
-        twin.type = serial.type
-        twin.sources = [s.copy() for s in serial.sources]
-        twin.log = serial.log.copy() if serial.log else None
-        twin.protocol = serial.protocol.copy() if serial.protocol else None
-        twin.tty = None
-    for index, parallel in enumerate(dev.parallels):
-        if parallel.target is None:
-            parallel.target = CharTarget()
-        if parallel.target.port is None:
-            parallel.target.port = index
-    for channel in dev.channels:
-        if channel.target is None or not channel.target.type:
-            raise XMLError("target type must be specified for channel device", domain=ErrorDomain.DOMAIN)
-        channel.target.state = None
-        source = channel.source
-        if channel.type == "unix" and source is not None:
-            if not source.path:
-                channel.sources.clear()  # bound to a path of the host's choice at each start
-            elif source.mode is None:
-                source.mode = "connect"
-
-
-def _serial(serial: Serial, index: int) -> None:
-    if serial.target is None:
-        serial.target = CharTarget()
-    target = serial.target
-    target.type = target.type or "isa-serial"
-    if target.port is None:
-        target.port = index
-    if target.model is None:
-        model = {"isa-serial": "isa-serial", "pci-serial": "pci-serial", "usb-serial": "usb-serial"}
-        model["isa-debug"] = "isa-debugcon"
-        target.model = CharModel(name=model.get(target.type, target.type))
-
-
-def _screen(domain: Domain) -> None:
-    dev = domain.dev
-    for graphics in dev.graphics:
-        _graphics(graphics)
-    if dev.graphics and not dev.videos:
-        dev.videos.append(Video(model=VideoModel(type="cirrus")))
-    primary = [video for video in dev.videos if video.model is not None and video.model.primary]
-    if len(primary) > 1:
-        raise ConfigUnsupported("Only one primary video device is supported")
-    if primary:
-        dev.videos.insert(0, dev.videos.pop(next(i for i, v in enumerate(dev.videos) if v is primary[0])))
-    for index, video in enumerate(dev.videos):
-        _video(video, primary=index == 0)
-
-
-def _graphics(graphics: Graphics) -> None:
-    if graphics.type not in ("vnc", "spice"):
-        return
-    if graphics.type == "vnc" and len(graphics.passwd or "") > _VNC_PASSWORD_MAX:
-        raise ConfigUnsupported(
-            f"VNC password is {len(graphics.passwd or '')} characters long, only {_VNC_PASSWORD_MAX} permitted"
-        )
-    if graphics.passwd_valid_to is not None and not _MOMENT.fullmatch(graphics.passwd_valid_to):
-        raise XMLError(
-            f"cannot parse password validity time '{graphics.passwd_valid_to}', expect YYYY-MM-DDTHH:MM:SS",
-            domain=ErrorDomain.DOMAIN,
-        )
-    if graphics.socket is not None and not graphics.listens:
-        graphics.listens.append(Listen(type="socket", socket=graphics.socket))
-    for listen in graphics.listens:
-        if listen.type == "socket" and (listen.socket or "").startswith(_GENERATED):
-            listen.type, listen.socket, graphics.socket = "address", None, None
-    first = graphics.listens[0] if graphics.listens else None
-    if first is not None and first.type in ("socket", "none"):
-        graphics.port = graphics.autoport = graphics.listen = None
-        graphics.socket = first.socket if graphics.type == "vnc" else None
-        return
-    if graphics.type == "spice":
-        _spice_ports(graphics)
-    elif graphics.port in (0, -1):
-        graphics.port = None
-        graphics.autoport = True
-    if graphics.autoport is None:
-        graphics.autoport = graphics.port is None
-    if graphics.autoport and graphics.type == "vnc":
-        graphics.port = -1
-    elif graphics.autoport:
-        graphics.port = graphics.tls_port = None
-    address = graphics.listen
-    if not graphics.listens:
-        graphics.listens.append(Listen(type="address", address=address))
-    first = graphics.listens[0]
-    if first.type == "address":
-        if address is not None and first.address not in (None, address):
-            raise XMLError(
-                f"graphics 'listen' attribute '{address}' must match 'address' attribute of first listen element"
-                f" (found '{first.address}')",
-                domain=ErrorDomain.DOMAIN,
-            )
-        first.address = first.address or address
-        graphics.listen = first.address
-    else:
-        graphics.listen = None
-
-
-def _spice_ports(graphics: Graphics) -> None:
-    """-1 for both, or for the plain port alone, is the host's choice."""
-    if graphics.port == -1 and graphics.tls_port in (None, 0, -1):
-        graphics.autoport = True
-    graphics.port = None if graphics.port in (0, -1) else graphics.port
-    graphics.tls_port = None if graphics.tls_port in (0, -1) else graphics.tls_port
-    graphics.autoport = bool(graphics.autoport)
-
-
-def _video(video: Video, primary: bool) -> None:
-    if video.model is None:
-        video.model = VideoModel(type="cirrus")
-    model = video.model
-    if model.type == "qxl":
-        model.ram = model.ram or 65536
-        model.vram = model.vram or 65536
-        model.vgamem = model.vgamem or 16384
-    elif model.type in ("vga", "cirrus", "vmvga", "bochs"):
-        model.vram = model.vram or 16384
-    if model.type != "none":
-        model.heads = model.heads or 1
-        if primary:
-            model.primary = True
 
 
 def _inputs(domain: Domain) -> None:

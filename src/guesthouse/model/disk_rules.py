@@ -9,8 +9,8 @@ import string
 
 from guesthouse.errors import ConfigUnsupported, GuesthouseError, InternalError, XMLError
 from guesthouse.errors import Domain as ErrorDomain
-from guesthouse.model import addresses
-from guesthouse.model.devices.disk import BackingStore, Disk, DiskDriver, DiskSource
+from guesthouse.model import addresses, companions
+from guesthouse.model.devices.disk import FORMATS, BackingStore, Disk, DiskDriver, DiskSource
 from guesthouse.model.devices.disk_source import Auth, Encryption
 from guesthouse.model.domain import Domain
 
@@ -32,14 +32,24 @@ _PORTS = {
 }
 # those that only the driver asks the port of
 _PORT_NOT_TOLD = ("rbd", "nfs")
-_FORMATS = (
-    *("raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "vhd", "fat", "ploop", "cow", "qcow", "qcow2", "qed"),
-    *("vmdk", "aio"),  # the last from a time when one wrote so
-)
 _SERIAL = frozenset(string.ascii_letters + string.digits + "-_ .+")
 _COOKIE_NAME = frozenset(string.digits + string.ascii_letters + "!#$%&'*+-.^_`|~")
 _NOT_IN_COOKIES = frozenset(' ",;\\')
 _SECRETS = {"iscsi": ("iscsi",), "rbd": ("ceph",)}
+# what the <source> of each type has, and what any has
+_PARTS: dict[str, tuple[str, ...]] = {
+    "file": ("file", "fdgroup"),
+    "block": ("dev",),
+    "dir": ("dir",),
+    "network": (
+        *("protocol", "name", "query", "tls", "tls_hostname", "hosts", "snapshot", "config", "initiator", "ssl"),
+        *("cookies", "readahead", "timeout", "identity", "reconnect"),
+    ),
+    "volume": ("pool", "volume", "mode"),
+    "nvme": ("type", "managed", "namespace", "address"),
+    "vhostuser": ("type", "path", "reconnect"),
+}
+_ANYWHERE = ("startup_policy", "seclabels", "slices", "auth", "encryption", "reservations")
 _VIRTIO_ONLY = ("iommu", "ats", "packed", "page_per_vq")
 
 
@@ -116,14 +126,49 @@ def _complete(disk: Disk) -> None:
 
 def _source(source: DiskSource, kind: str) -> None:
     _encryption(source.encryption)
+    _forget(source, kind)
+    if kind == "nvme":
+        _nvme(source)
     if kind != "network":
         return
     protocol = source.protocol or ""
     if protocol == "iscsi" and source.name and "/" not in source.name:
         source.name += "/0"
+    _hosts(source)
+    if source.identity is not None and source.identity.user is None and source.identity.group is None:
+        source.identity = None
+
+
+def _forget(source: DiskSource, kind: str) -> None:
+    """Drop what a source of this type does not have."""
+    for spec in source.SPECS:
+        if spec.name not in _PARTS[kind] and spec.name not in _ANYWHERE:
+            setattr(source, spec.name, [] if spec.form == "children" else None)
+    source.extra_nodes[:] = [node for node in source.extra_nodes if node.tag != "privateData"]
+    source.seclabels[:] = [label for label in source.seclabels if not label.extra_attributes.get("labelskip")]
+    for label in source.seclabels:
+        label.relabel = True if label.relabel is None else label.relabel
+
+
+def _nvme(source: DiskSource) -> None:
+    if source.type is None:
+        raise XMLError("missing 'type' attribute to disk source", domain=ErrorDomain.DOMAIN)
+    if source.namespace is None:
+        raise XMLError("missing 'namespace' attribute to disk source", domain=ErrorDomain.DOMAIN)
+    if source.address is None:
+        raise XMLError("NVMe disk source is missing address", domain=ErrorDomain.DOMAIN)
+    source.managed = source.managed is not False
+    for name in ("domain", "bus", "slot", "function"):
+        setattr(source.address, name, getattr(source.address, name) or 0)
+
+
+def _hosts(source: DiskSource) -> None:
+    """Servers as libvirt writes them: TCP goes without saying, the usual port does not."""
     for host in source.hosts:
-        if host.transport in (None, "tcp") and host.port is None and protocol not in _PORT_NOT_TOLD:
-            host.port = _PORTS.get(protocol)
+        if host.transport == "tcp":
+            host.transport = None
+        if host.transport is None and host.port in (None, "0") and source.protocol not in _PORT_NOT_TOLD:
+            host.port = _PORTS.get(source.protocol or "")
 
 
 def _encryption(encryption: Encryption | None) -> None:
@@ -139,16 +184,14 @@ def _backing(below: BackingStore) -> None:
     _known_format(below.format.type)
     _source_is_whole(below.source, below.type or "file")
     _encryption(below.source.encryption)
-    for host in below.source.hosts:
-        if host.transport in (None, "tcp") and host.port is None and below.source.protocol not in _PORT_NOT_TOLD:
-            host.port = _PORTS.get(below.source.protocol or "")
+    _hosts(below.source)
 
 
 # -- what is refused
 
 
 def _known_format(name: str) -> None:
-    if name not in _FORMATS:
+    if name not in FORMATS:
         raise ConfigUnsupported(f"unknown driver format value '{name}'", domain=ErrorDomain.DOMAIN)
     if name == "iso":
         raise ConfigUnsupported("storage format 'iso' is not directly supported by QEMU, use 'raw' instead")
@@ -179,6 +222,8 @@ def _buses(disk: Disk) -> None:
         raise ConfigUnsupported("sgio can be used only with device='lun'", domain=ErrorDomain.DOMAIN)
     if disk.model not in (None, "virtio") and disk.bus != "virtio":
         raise ConfigUnsupported(f"disk model '{disk.model}' not supported for bus '{disk.bus}'")
+    if disk.sgio == "unfiltered":
+        raise ConfigUnsupported("unfiltered sgio is no longer supported")
     if disk.device == "lun":
         if disk.type not in ("block", "network", "volume"):
             raise ConfigUnsupported("disk device='lun' is only valid for block type disk source")
@@ -316,7 +361,7 @@ def _source_is_whole(source: DiskSource, kind: str) -> None:
     for part in source.slices.slices if source.slices is not None else ():
         if part.offset is None or part.size is None:
             raise XMLError("missing offset or size attribute of slice", domain=ErrorDomain.DOMAIN)
-    if kind == "volume" and not (source.pool and source.volume):
+    if kind == "volume" and (source.pool is None) != (source.volume is None):
         raise XMLError("'pool' and 'volume' must be specified together for 'pool' type source")
     if kind == "nvme" and not source.namespace:
         raise ConfigUnsupported("NVMe namespace can't be zero", domain=ErrorDomain.DOMAIN)
@@ -328,9 +373,11 @@ def _source_is_whole(source: DiskSource, kind: str) -> None:
         raise XMLError(text, domain=ErrorDomain.DOMAIN)
     if not source.name and protocol != "nbd":
         raise XMLError("missing name for disk source", domain=ErrorDomain.DOMAIN)
-    if protocol == "gluster" and "/" not in (source.name or ""):
+    if protocol in ("gluster", "rbd") and "/" not in (source.name or ""):
         text = f"can't split path '{source.name}' into pool name and image name"
         raise XMLError(text, domain=ErrorDomain.DOMAIN)
+    if protocol == "tftp":
+        raise ConfigUnsupported("'tftp' protocol is not supported with this QEMU binary")
     for host in source.hosts:
         if host.transport == "unix" and not host.socket:
             raise XMLError("missing socket for unix transport", domain=ErrorDomain.DOMAIN)
@@ -389,6 +436,9 @@ def _transient(disk: Disk) -> None:
 
 
 def _vhost_user(domain: Domain, disk: Disk) -> None:
+    again = disk.source.reconnect if disk.source is not None else None
+    if again is not None and again.enabled and again.timeout is None:
+        raise XMLError("Missing required attribute 'timeout' in element 'reconnect'")
     if disk.bus != "virtio":
         raise ConfigUnsupported("vhostuser disk supports only virtio bus", domain=ErrorDomain.DOMAIN)
     for name in ("serial", "wwn", "vendor", "product", "geometry", "blockio", "iotune", "encryption", "transient"):
@@ -397,3 +447,4 @@ def _vhost_user(domain: Domain, disk: Disk) -> None:
     for name in ("readonly", "shareable"):
         if getattr(disk, name):
             raise ConfigUnsupported(f"{name} is not supported with vhostuser disk", domain=ErrorDomain.DOMAIN)
+    companions.require_shared_memory(domain, "vhostuser")

@@ -31,6 +31,7 @@ from guesthouse.model.fields import (
     Size,
     Text,
     UInt,
+    UInt32,
     Uuid,
 )
 from guesthouse.model.launch_security import LaunchSecurity
@@ -73,7 +74,7 @@ class BootMenu(Element, tag="bootmenu"):
     timeout: int | None = Attr("timeout", UInt)
 
 
-class Bios(Element, tag="bios"):
+class Bios(Element, tag="bios", hollow=True):
     use_serial: bool | None = Attr("useserial", Bool, alias=("useserial",))
     reboot_timeout: int | None = Attr("rebootTimeout", Int(-1, 65535), alias=("rebootTimeout",))
 
@@ -126,7 +127,7 @@ class AcpiTable(Element, tag="table"):
     path: str | None = Content()
 
 
-class Acpi(Element, tag="acpi"):
+class Acpi(Element, tag="acpi", hollow=True):
     tables: list[AcpiTable] = Children(AcpiTable)
 
 
@@ -155,24 +156,30 @@ class State(Element):
     state: bool | None = Attr("state", OnOff)
 
 
+class Switch(Element):
+    """Likewise, where the document must say which."""
+
+    state: bool | None = Attr("state", OnOff, required=True)
+
+
 class Apic(Element, tag="apic"):
     eoi: bool | None = Attr("eoi", OnOff, alias=("eoi",))
 
 
-class Spinlocks(State):
-    retries: int | None = Attr("retries", UInt)
+class Spinlocks(Switch):
+    retries: int | None = Attr("retries", UInt32)
 
 
-class SyntheticTimer(State):
-    direct: State | None = Child(State, "direct")
+class SyntheticTimer(Switch):
+    direct: Switch | None = Child(Switch, "direct")
 
 
-class TlbFlush(State):
-    direct: State | None = Child(State, "direct")
-    extended: State | None = Child(State, "extended")
+class TlbFlush(Switch):
+    direct: Switch | None = Child(Switch, "direct")
+    extended: Switch | None = Child(Switch, "extended")
 
 
-class VendorId(State):
+class VendorId(Switch):
     value: str | None = Attr("value")
 
 
@@ -180,36 +187,36 @@ class Hyperv(Element, tag="hyperv", paired=True):
     """Enlightenments: what Windows finds on Hyper-V."""
 
     mode: str | None = Attr("mode", Choice("custom", "passthrough"))
-    relaxed: State | None = Child(State, "relaxed")
-    vapic: State | None = Child(State, "vapic")
+    relaxed: Switch | None = Child(Switch, "relaxed")
+    vapic: Switch | None = Child(Switch, "vapic")
     spinlocks: Spinlocks | None = Child(Spinlocks, "spinlocks")
-    vpindex: State | None = Child(State, "vpindex")
-    runtime: State | None = Child(State, "runtime")
-    synic: State | None = Child(State, "synic")
+    vpindex: Switch | None = Child(Switch, "vpindex")
+    runtime: Switch | None = Child(Switch, "runtime")
+    synic: Switch | None = Child(Switch, "synic")
     stimer: SyntheticTimer | None = Child(SyntheticTimer, "stimer")
-    reset: State | None = Child(State, "reset")
+    reset: Switch | None = Child(Switch, "reset")
     vendor_id: VendorId | None = Child(VendorId, "vendor_id")
-    frequencies: State | None = Child(State, "frequencies")
-    reenlightenment: State | None = Child(State, "reenlightenment")
+    frequencies: Switch | None = Child(Switch, "frequencies")
+    reenlightenment: Switch | None = Child(Switch, "reenlightenment")
     tlbflush: TlbFlush | None = Child(TlbFlush, "tlbflush")
-    ipi: State | None = Child(State, "ipi")
-    evmcs: State | None = Child(State, "evmcs")
-    avic: State | None = Child(State, "avic")
-    emsr_bitmap: State | None = Child(State, "emsr_bitmap")
-    xmm_input: State | None = Child(State, "xmm_input")
+    ipi: Switch | None = Child(Switch, "ipi")
+    evmcs: Switch | None = Child(Switch, "evmcs")
+    avic: Switch | None = Child(Switch, "avic")
+    emsr_bitmap: Switch | None = Child(Switch, "emsr_bitmap")
+    xmm_input: Switch | None = Child(Switch, "xmm_input")
 
 
-class DirtyRing(State):
-    size: int | None = Attr("size", UInt)
+class DirtyRing(Switch):
+    size: int | None = Attr("size", UInt32)
 
 
-class KvmFeatures(Element, tag="kvm"):
+class KvmFeatures(Element, tag="kvm", paired=True):
     """What KVM shows of itself."""
 
-    hidden: State | None = Child(State, "hidden")
-    hint_dedicated: State | None = Child(State, "hint-dedicated")
-    poll_control: State | None = Child(State, "poll-control")
-    pv_ipi: State | None = Child(State, "pv-ipi")
+    hidden: Switch | None = Child(Switch, "hidden")
+    hint_dedicated: Switch | None = Child(Switch, "hint-dedicated")
+    poll_control: Switch | None = Child(Switch, "poll-control")
+    pv_ipi: Switch | None = Child(Switch, "pv-ipi")
     dirty_ring: DirtyRing | None = Child(DirtyRing, "dirty-ring")
 
 
@@ -217,7 +224,7 @@ class Gic(Element, tag="gic"):
     version: str | None = Attr("version", alias=("gic_version",))
 
 
-class Ioapic(Element, tag="ioapic"):
+class Ioapic(Element, tag="ioapic", hollow=True):
     driver: str | None = Attr("driver", Choice("kvm", "qemu"))
 
 
@@ -241,29 +248,56 @@ class TbCache(Element, tag="tb-cache"):
     value: int | None = Content(UInt)
 
 
-class Tcg(Element, tag="tcg"):
+class Tcg(Element, tag="tcg", hollow=True):
     """How much memory translated code may take."""
 
     tb_cache: TbCache | None = Child(TbCache)
 
 
-class Features(Element, tag="features"):
+class XenPassthrough(Switch):
+    mode: str | None = Attr("mode", Choice("sync_pt", "share_pt"))
+
+
+class XenFeatures(Element, tag="xen", paired=True):
+    """What Xen would show; QEMU's guests do not see it."""
+
+    e820_host: Switch | None = Child(Switch, "e820_host")
+    passthrough: XenPassthrough | None = Child(XenPassthrough, "passthrough")
+
+
+class Hpt(Element, tag="hpt", hollow=True):
+    """The page tables of POWER machines."""
+
+    resizing: str | None = Attr("resizing", Choice("enabled", "disabled", "required"))
+    maxpagesize: int | None = Size("maxpagesize", keep="KiB", unit="bytes")
+
+
+class Capabilities(Element, tag="capabilities"):
+    """What a container may do; QEMU's guests are none."""
+
+    policy: str | None = Attr("policy", Choice("default", "allow", "deny"))
+
+
+class Features(Element, tag="features", hollow=True):
     """What the platform has."""
 
     acpi: bool = Flag("acpi")
     apic: Apic | None = Child(Apic)
     pae: bool = Flag("pae")
     hap: State | None = Child(State, "hap")
+    viridian: bool = Flag("viridian")
     privnet: bool = Flag("privnet")
     hyperv: Hyperv | None = Child(Hyperv)
     kvm: KvmFeatures | None = Child(KvmFeatures)
-    xen: object = Raw("xen")
+    xen: XenFeatures | None = Child(XenFeatures)
     pvspinlock: State | None = Child(State, "pvspinlock")
+    capabilities: Capabilities | None = Child(Capabilities)
     pmu: State | None = Child(State, "pmu")
     vmport: State | None = Child(State, "vmport")
     gic: Gic | None = Child(Gic)
     smm: Smm | None = Child(Smm, "smm")
     ioapic: Ioapic | None = Child(Ioapic)
+    hpt: Hpt | None = Child(Hpt)
     vmcoreinfo: State | None = Child(State, "vmcoreinfo")
     msrs: Msrs | None = Child(Msrs)
     tcg: Tcg | None = Child(Tcg)
@@ -325,7 +359,7 @@ class Timer(Element, tag="timer"):
     tickpolicy: str | None = Attr("tickpolicy", Choice("delay", "catchup", "merge", "discard"))
     track: str | None = Attr("track", Choice("boot", "guest", "wall", "realtime"))
     frequency: int | None = Attr("frequency", UInt)
-    mode: str | None = Attr("mode")
+    mode: str | None = Attr("mode", Choice("auto", "native", "emulate", "paravirt", "smpsafe"))
 
 
 class Clock(Element, tag="clock"):
@@ -337,11 +371,11 @@ class Clock(Element, tag="clock"):
     timers: list[Timer] = Children(Timer)
 
 
-class PmState(Element):
+class PmState(Element, hollow=True):
     enabled: bool | None = Attr("enabled", Bool)
 
 
-class Pm(Element, tag="pm"):
+class Pm(Element, tag="pm", hollow=True):
     suspend_to_mem: PmState | None = Child(PmState, "suspend-to-mem", key="suspend_to_mem")
     suspend_to_disk: PmState | None = Child(PmState, "suspend-to-disk", key="suspend_to_disk")
 

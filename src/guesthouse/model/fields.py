@@ -41,6 +41,8 @@ class Kind(NamedTuple):
     format: Callable[[Any], str]
     expected: str
     words: tuple[str, ...] = ()
+    #: How libvirt ends its complaint of an attribute that does not fit.
+    complaint: str = ""
 
 
 def _parse_int(low: int | None, high: int | None) -> Callable[[str], int]:
@@ -54,7 +56,8 @@ def _parse_int(low: int | None, high: int | None) -> Callable[[str], int]:
 
 
 def _int_kind(low: int | None, high: int | None, expected: str) -> Kind:
-    return Kind(_parse_int(low, high), str, expected)
+    kind = "non-negative integer" if low is not None and low >= 0 else "integer"
+    return Kind(_parse_int(low, high), str, expected, (), f" Expected {kind} value")
 
 
 class _IntKind(Kind):
@@ -88,8 +91,24 @@ def _from_unit(parse: Callable[[str], str]) -> Callable[[str], str]:
 
 
 Str = Kind(str, str, "text")
-Int = _IntKind(_parse_int(None, None), str, "an integer")
+Int = _IntKind(_parse_int(None, None), str, "an integer", (), " Expected integer value")
 UInt = _int_kind(0, 2**64 - 1, "a non-negative integer")
+#: A number of the size of C's "unsigned int".
+UInt32 = _int_kind(0, 2**32 - 1, "a non-negative integer")
+
+
+class ZeroValue(ValueError):
+    """Raised by kinds of number for which libvirt refuses 0 in words of its own."""
+
+
+def _parse_positive(text: str) -> int:
+    value: int = UInt32.parse(text)
+    if value == 0:
+        raise ZeroValue(text)
+    return value
+
+
+Positive = UInt32._replace(parse=_parse_positive, expected="a positive integer")
 Bool = _words("one of: yes, no", yes=True, no=False)
 OnOff = _words("one of: on, off", on=True, off=False)
 # what people write for a switch in a sub-option; documents are stricter
@@ -263,12 +282,15 @@ class Element:
     _lists: ClassVar[tuple[str, ...]] = ()
     _required: ClassVar[tuple[Spec, ...]] = ()
     _paired: ClassVar[bool] = False
+    _hollow: ClassVar[bool] = False
 
-    def __init_subclass__(cls, tag: str = "", paired: bool = False, **kwargs: Any) -> None:
-        """``paired``: libvirt never closes it in its own tag; empty, it has an end tag on a line of its own."""
+    def __init_subclass__(cls, tag: str = "", paired: bool = False, hollow: bool = False, **kwargs: Any) -> None:
+        """``paired``: libvirt never closes it in its own tag; empty, it has an end tag on a line of its own.
+        ``hollow``: libvirt does not write it at all where it says nothing."""
         super().__init_subclass__(**kwargs)
         cls.TAG = tag or cls.TAG
         cls._paired = paired or cls._paired
+        cls._hollow = hollow or cls._hollow
         specs = {spec.name: spec for spec in cls.SPECS}
         for name, value in list(cls.__dict__.items()):
             if isinstance(value, Spec):
@@ -344,8 +366,11 @@ class Element:
                 continue
             try:
                 fields[spec.name] = spec.kind.parse(text)
-            except (ValueError, KeyError):
-                bad = BadValue(f"Invalid value for attribute '{tag}' in element '{node.tag}': '{text}'.")
+            except (ValueError, KeyError) as error:
+                wrong = f"'{text}'.{spec.kind.complaint}"
+                if isinstance(error, ZeroValue):
+                    wrong = "Zero is not permitted"
+                bad = BadValue(f"Invalid value for attribute '{tag}' in element '{node.tag}': {wrong}")
                 bad.expected = spec.kind.expected
                 bad.path.append(f"@{tag}")
                 raise bad from None
@@ -404,7 +429,7 @@ class Element:
         """The document in libvirt's look, with a newline at its end. Without ``secrets`` secret attributes stay out."""
         out: list[str] = []
         self._write(out, "", self.TAG, secrets)
-        return "".join(out)
+        return "".join(out) or f"<{self.TAG}/>\n"
 
     def node(self) -> Any:
         """The element as a fresh lxml element, secrets included."""
@@ -456,6 +481,8 @@ class Element:
             out.append(f"{indent}</{tag}>\n")
         elif text is not None:
             out.append(f"{start}>{escape(text)}</{tag}>\n")
+        elif self._hollow and len(head) == 1:
+            return
         elif self._paired:
             out.append(f"{start}>\n{indent}</{tag}>\n")
         else:

@@ -60,6 +60,11 @@ _MODEL_NAMES = {
     "pcie-expander-bus": "pxb-pcie",
 }
 _HIGHEST_BUS = 256
+# what may stand in for each other where the document says where a device goes
+_ENDPOINTS = {"express", "conventional", "companion", "root-endpoint"}
+_ACCEPTED = {"conventional": "standard PCI device", "companion": "standard PCI device"} | dict.fromkeys(
+    ("express", "root-endpoint"), "PCI Express device"
+)
 
 
 def devices(domain: Domain) -> Iterator[tuple[Any, str]]:
@@ -139,7 +144,7 @@ def assign(domain: Domain) -> None:
     for device, _ in _everything(domain):
         address: Address | None = device.address
         if address is not None and address.type in ("pci", None):
-            if address.bus is None and address.slot is None:
+            if not (address.domain or address.bus or address.slot):
                 device.address = None
                 continue
             address.type, address.domain = "pci", address.domain or 0
@@ -201,10 +206,12 @@ class _Topology:
         models = {c.index or 0: c.model or "" for c in domain.dev.controllers if c.type == "pci"}
         hole = _ROOT_PORT if domain.is_q35 else "pci-bridge"
         self.buses = [_Bus(models.get(index, hole)) for index in range(max(models) + 1)]
-        for device, _ in _everything(domain):
-            if device.address is not None and device.address.is_pci:
-                a = device.address
-                self._take(device, (a.bus, a.slot, a.function))
+        given = [(d, kind) for d, kind in _everything(domain) if d.address is not None and d.address.is_pci]
+        for device, kind in given:
+            a = device.address
+            self._reach(a.bus)
+            self._fits(kind, a)
+            self._take(device, (a.bus, a.slot, a.function))
         for place in ((0, 0), (0x1F, 0), (0x1F, 3)) if domain.is_q35 else ((0, 0), (1, 0)):
             self.buses[0].taken.setdefault(place, None)
 
@@ -212,10 +219,37 @@ class _Topology:
     def full(self) -> bool:
         return all(bus.slot(number) for bus in self.buses for number in bus.slots)
 
-    def _take(self, device: object, place: Place) -> None:
-        bus, slot, function = place
+    def _reach(self, bus: int) -> None:
+        """Have all buses up to that one."""
         while bus >= len(self.buses):
             self.buses.append(_Bus(_ROOT_PORT if self.domain.is_q35 else "pci-bridge"))
+
+    def _fits(self, kind: str, address: Any) -> None:
+        """Refuse a place of the document's that its bus does not have, or not for a device of this kind."""
+        bus, text = self.buses[address.bus], f"{address.domain or 0:04x}:{address.bus:02x}:{address.slot:02x}"
+        text = f"{text}.{address.function:x}"
+        if address.domain:
+            raise XMLError(f"Invalid PCI address {text}. Only PCI domain 0 is available")
+        wanted = _ENDPOINTS if kind in _ENDPOINTS else {kind} | (_ENDPOINTS if kind == "pci-bridge" else set())
+        takes = _BUSES[bus.model][0] if bus.model in _BUSES else frozenset()
+        if kind == "integrated" and address.bus:
+            raise XMLError(f"The device at PCI address {text} needs to be an integrated device (bus=0)")
+        if kind != "integrated" and not wanted & takes:
+            what = _ACCEPTED.get(kind, kind)
+            raise XMLError(
+                f"The device at PCI address {text} cannot be plugged into the PCI controller with"
+                f" index='{address.bus}'. It requires a controller that accepts a {what}."
+            )
+        for beyond, limit, sign in (
+            (address.slot < bus.slots[0], bus.slots[0], ">="),
+            (address.slot > bus.slots[-1], bus.slots[-1], "<="),
+        ):
+            if beyond:
+                raise XMLError(f"Invalid PCI address {text}. slot must be {sign} {limit}")
+
+    def _take(self, device: object, place: Place) -> None:
+        bus, slot, function = place
+        self._reach(bus)
         if (slot, function) in self.buses[bus].taken:
             raise XMLError(f"Attempted double use of PCI Address 0000:{bus:02x}:{slot:02x}.{function:x}")
         self.buses[bus].taken[slot, function] = device

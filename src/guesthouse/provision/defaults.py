@@ -37,6 +37,7 @@ from guesthouse.model.domain import (
     PmState,
     Spinlocks,
     State,
+    Switch,
     SyntheticTimer,
     Timer,
     TlbFlush,
@@ -56,7 +57,7 @@ _HYPERV = (
     *("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "stimer", "frequencies", "tlbflush", "ipi"),
     *("evmcs", "avic", "emsr_bitmap", "xmm_input"),
 )
-_HYPERV_CLASSES: dict[str, type[State]] = {
+_HYPERV_CLASSES: dict[str, type[Switch]] = {
     "spinlocks": Spinlocks,
     "stimer": SyntheticTimer,
     "tlbflush": TlbFlush,
@@ -490,7 +491,7 @@ def _features(request: Request, host: Host, caps: DomainCaps) -> None:
     hyperv = part(features, "hyperv", Hyperv)
     for name in names:
         if getattr(hyperv, name) is None:
-            kind = _HYPERV_CLASSES.get(name, State)
+            kind = _HYPERV_CLASSES.get(name, Switch)
             setattr(hyperv, name, kind(state=True))
     if hyperv.spinlocks is not None and hyperv.spinlocks.state and hyperv.spinlocks.retries is None:
         hyperv.spinlocks.retries = _SPINLOCK_RETRIES

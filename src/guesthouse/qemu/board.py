@@ -178,7 +178,9 @@ def devices(domain: Domain) -> Parts:
     for iommu in domain.dev.iommus:
         alias = (iommu.alias and iommu.alias.name) or "iommu0"
         if iommu.model == "virtio":
-            parts.devices.append({"driver": "virtio-iommu", "id": alias, **common.pci(domain, iommu.address)})
+            parts.devices.append(
+                {"driver": "virtio-iommu", "id": alias, **common.pci(domain, iommu.address, iommu.acpi)}
+            )
             continue
         props: Props = {"driver": "intel-iommu", "id": alias}
         driver = iommu.driver
@@ -207,7 +209,9 @@ def last_devices(domain: Domain) -> Parts:
             parts.devices.append(props)
         elif panic.model == "pvpanic":
             alias = (panic.alias and panic.alias.name) or ""
-            parts.devices.append({"driver": "pvpanic-pci", "id": alias, **common.pci(domain, panic.address)})
+            parts.devices.append(
+                {"driver": "pvpanic-pci", "id": alias, **common.pci(domain, panic.address, panic.acpi)}
+            )
     security = domain.launch_security
     if security is not None:
         parts.objects.append(_secret_memory(domain))

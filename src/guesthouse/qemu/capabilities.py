@@ -105,6 +105,7 @@ class QemuCapabilities:
             machines=names,
             default_machine=default.name if default else "pc",
             host_arch=self.arch,
+            sev=Path("/dev/sev").exists(),
         )
 
     def find_machine(self, name: str) -> Machine | None:

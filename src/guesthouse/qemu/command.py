@@ -24,7 +24,6 @@ from guesthouse.qemu.parts import Parts, compact, quote
 _UNSERVED = ("perf",)
 # a bus comes before what is plugged into it
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "virtio-serial", "ccid", "fdc")
-_UNSERVED_FEATURES = ("xen", "gic")
 
 
 @dataclass
@@ -219,12 +218,8 @@ def check(domain: Domain) -> None:
     if domain.extra_nodes:
         raise ConfigUnsupported(f"<{domain.extra_nodes[0].tag}> is not supported yet")
     features = domain.features
-    if features is not None:
-        for name in _UNSERVED_FEATURES:
-            if getattr(features, name) is not None:
-                raise ConfigUnsupported(f"feature <{name}> is not supported yet")
-        if features.extra_nodes:
-            raise ConfigUnsupported(f"feature <{features.extra_nodes[0].tag}> is not supported yet")
+    if features is not None and features.extra_nodes:
+        raise ConfigUnsupported(f"feature <{features.extra_nodes[0].tag}> is not supported yet")
     for label in domain.seclabels:
         if label.model not in (None, "none", "dac"):
             raise ConfigUnsupported(f"Security driver model '{label.model}' is not available")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
-from guesthouse.model.domain import Domain, Spinlocks, State, SyntheticTimer, TlbFlush, VendorId
+from guesthouse.model.domain import Domain, Spinlocks, Switch, SyntheticTimer, TlbFlush, VendorId
 from guesthouse.qemu.parts import quote
 
 # QEMU retries this often where the document does not say
@@ -111,7 +111,7 @@ def _enlightenments(domain: Domain) -> list[str]:
         words.append("hv-passthrough=on")
     for spec in hyperv.SPECS:
         feature = getattr(hyperv, spec.name)
-        if not isinstance(feature, State) or not feature.state:
+        if not isinstance(feature, Switch) or not feature.state:
             continue
         name = spec.tag.replace("_", "-")
         if isinstance(feature, Spinlocks):

@@ -29,6 +29,7 @@ from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.domain import Domain
 from guesthouse.model.inactive import inactive
+from guesthouse.model.migratable import migratable
 from guesthouse.qemu import process
 from guesthouse.services import boot_files
 from guesthouse.services.admission import Named, admit
@@ -253,7 +254,9 @@ class Domains:
                 document.cpu = guest.asked_cpu.copy()
         if flags & _XML_UPDATE_CPU:
             document = await self._runner.processors.updated(document)
-        return document.to_xml(secrets=bool(flags & _XML_SECURE))
+        if flags & _XML_MIGRATABLE:
+            document = migratable(document)
+        return document.to_xml(secrets=bool(flags & (_XML_SECURE | _XML_MIGRATABLE)))
 
     def get_autostart(self, dom: DomainRef) -> int:
         return int(self._guests.find(dom).autostart)

@@ -94,7 +94,7 @@ def small(devices: str = "", rest: str = "") -> str:
         ),
         (small("<disk/>"), XMLError, "missing target information"),
         (small("<disk><target dev='vda'/></disk>" * 2), XMLError, "target 'vda' duplicated for disk sources"),
-        (small("<interface type='network'/>"), XMLError, "No <source> 'network' attribute"),
+        (small("<interface type='network'/>"), XMLError, "interface type='network' requires a 'source' element"),
         (small("<interface type='user'><mac address='53:54:00:00:00:01'/></interface>"), XMLError, "multicast"),
         (small("<graphics type='vnc' passwd='123456789'/>"), ConfigUnsupported, "only 8 permitted"),
         (small("<input type='tablet' bus='ps2'/>"), GuesthouseError, "ps2 bus does not support tablet"),

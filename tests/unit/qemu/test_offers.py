@@ -127,7 +127,9 @@ def test_channels(caps: QemuCapabilities, offered: DomainCapabilities) -> None:
     assert offered.devices is not None
     works = {
         kind: starts(
-            caps, offered.machine, f"<channel type='{kind}'><target type='virtio' name='com.redhat.spice.0'/></channel>"
+            caps,
+            offered.machine,
+            f"<graphics type='spice'/><channel type='{kind}'><target type='virtio' name='com.redhat.spice.0'/></channel>",
         )
         for kind in CHANNELS
     }
@@ -140,7 +142,7 @@ def test_channels(caps: QemuCapabilities, offered: DomainCapabilities) -> None:
         ("hostdev", "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>"),
         ("filesystem", "<filesystem type='mount'><source dir='/x'/><target dir='x'/></filesystem>"),
         ("tpm", "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>"),
-        ("redirdev", "<redirdev bus='usb' type='spicevmc'/>"),
+        ("redirdev", "<graphics type='spice'/><redirdev bus='usb' type='spicevmc'/>"),
     ],
 )
 def test_devices_as_a_whole(caps: QemuCapabilities, offered: DomainCapabilities, name: str, xml: str) -> None:
@@ -168,7 +170,7 @@ def test_enlightenments(caps: QemuCapabilities, offered: DomainCapabilities) -> 
     assert offered.features is not None and offered.features.hyperv is not None
     assert offered.features.hyperv.values("features") == ["spinlocks", "vendor_id"]
     for name in (*caps.hyperv, "relaxed"):
-        value = " value='x'" if name == "vendor_id" else ""
+        value = {"vendor_id": " value='x'", "spinlocks": " retries='8191'"}.get(name, "")
         assert starts(caps, offered.machine, features=f"<hyperv><{name} state='on'{value}/></hyperv>")
 
 

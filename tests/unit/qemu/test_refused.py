@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guesthouse.errors import ConfigUnsupported, XMLError
+from guesthouse.errors import ConfigUnsupported, InternalError
 from guesthouse.model import addresses
 from guesthouse.model.defaults import GuestDefaults, prepare
 from guesthouse.model.domain import Domain
@@ -47,7 +47,7 @@ def build(*, os: str = "", top: str = "", devices: str = "") -> command.Command:
         ({"top": "<seclabel type='none' model='dac'/>"}, "another <seclabel>"),
         ({"top": "<seclabel type='dynamic' model='selinux'/>"}, "Security driver model 'selinux' is not available"),
         ({"devices": DISK.format("device='disk' rawio='yes'", "", "")}, "rawio can be used only with device='lun'"),
-        ({"devices": LUN.format("sgio='unfiltered'")}, "unfiltered SCSI commands for disk 'vda'"),
+        ({"devices": LUN.format("sgio='unfiltered'")}, "unfiltered sgio is no longer supported"),
         ({"devices": DISK.format("", "", "<wonder/>")}, "<wonder> of <disk>"),
         ({"devices": "<graphics type='spice' autoport='no' port='5900' tlsPort='5901'/>"}, "TLS is disabled"),
         ({"devices": "<graphics type='spice' autoport='yes' defaultMode='secure'/>"}, "defaultMode secure"),
@@ -78,5 +78,5 @@ def test_what_asks_for_nothing_more_is_given(parts: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("moment", ["tomorrow", "2027-13-01T00:00:00", "2027-01-01 00:00:00"])
 def test_a_password_holds_until_a_time(moment: str) -> None:
-    with pytest.raises(XMLError, match=f"cannot parse password validity time '{moment}'"):
+    with pytest.raises(InternalError, match=f"cannot parse password validity time '{moment}'"):
         build(devices=f"<graphics type='vnc' passwd='x' passwdValidTo='{moment}'/>")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Hex, OnOff, Text, UInt
+from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Hex, OnOff, Positive, Text, UInt
 
 
 class Alias(Element, tag="alias"):
@@ -41,21 +41,36 @@ class Address(Element, tag="address"):
 
     @property
     def is_pci(self) -> bool:
-        """Whether this is a PCI address that says where."""
-        return self.type == "pci" and (self.slot is not None or self.bus is not None)
+        """Whether this is a PCI address that says where; one of zeros alone does not."""
+        return self.type == "pci" and bool(self.domain or self.bus or self.slot)
 
     def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
-        # bus and slot are decimal in all types but PCI
-        if self.type in ("pci", None) or (self.bus is None and self.slot is None):
+        # of each type what it has, in its own numbers: bus and slot are hexadecimal in PCI's alone
+        names = _PARTS.get(self.type or "")
+        if names is None:
             super()._write(out, indent, tag, secrets)
             return
-        plain = PlainAddress(**{s.name: getattr(self, s.name) for s in PlainAddress.SPECS})
-        plain.extra_attributes.update(self.extra_attributes)
-        plain._write(out, indent, tag, secrets)
+        own = _WRITTEN[self.type == "pci"](type=self.type)
+        if self.type != "pci" or self.bus or self.slot or self.domain:
+            for name in names:
+                setattr(own, name, getattr(self, name))
+        own.multifunction = self.multifunction if self.type == "pci" else None
+        own._write(out, indent, tag, secrets)
+
+
+class PciAddress(Element, tag="address"):
+    """How PCI addresses are written."""
+
+    type: str | None = Attr("type")
+    domain: int | None = Attr("domain", Hex(4))
+    bus: int | None = Attr("bus", Hex(2))
+    slot: int | None = Attr("slot", Hex(2))
+    function: int | None = Attr("function", Hex(1))
+    multifunction: bool | None = Attr("multifunction", OnOff)
 
 
 class PlainAddress(Element, tag="address"):
-    """How addresses other than PCI are written."""
+    """How the others are."""
 
     type: str | None = Attr("type")
     controller: int | None = Attr("controller", UInt)
@@ -65,6 +80,29 @@ class PlainAddress(Element, tag="address"):
     target: int | None = Attr("target", UInt)
     unit: int | None = Attr("unit", UInt)
     port: str | None = Attr("port")
+    iobase: str | None = Attr("iobase")
+    irq: str | None = Attr("irq")
+    multifunction: bool | None = Attr("multifunction", OnOff)
+
+
+_WRITTEN: tuple[type[PlainAddress], type[PciAddress]] = (PlainAddress, PciAddress)
+_PARTS: dict[str, tuple[str, ...]] = {
+    "pci": ("domain", "bus", "slot", "function"),
+    "drive": ("controller", "bus", "target", "unit"),
+    "virtio-serial": ("controller", "bus", "port"),
+    "ccid": ("controller", "slot"),
+    "usb": ("bus", "port"),
+    "isa": ("iobase", "irq"),
+    "dimm": ("slot", "base"),
+    "virtio-mmio": (),
+    "unassigned": (),
+}
+
+
+class AcpiIndex(Element, tag="acpi", hollow=True):
+    """The number that the guest's firmware gives a device: a network card of number 1 becomes eno1 there."""
+
+    index: int | None = Attr("index", Positive)
 
 
 class Boot(Element, tag="boot"):
@@ -74,7 +112,7 @@ class Boot(Element, tag="boot"):
     loadparm: str | None = Attr("loadparm")
 
 
-class VirtioOptions(Element, tag="driver"):
+class VirtioOptions(Element, tag="driver", hollow=True):
     """The <driver> of virtio devices that have nothing else to say in it."""
 
     iommu: bool | None = Attr("iommu", OnOff)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias
-from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Int, UInt
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Int, Positive, UInt
 
 TYPES = ("none", "alsa", "coreaudio", "jack", "oss", "pulseaudio", "sdl", "spice", "file", "dbus")
 
@@ -45,7 +45,7 @@ class AudioOutput(AudioDirection, tag="output"):
 class Audio(Element, tag="audio"):
     """A host's sound system; which attributes count depends on ``type``."""
 
-    id: int | None = Attr("id", UInt)
+    id: int | None = Attr("id", Positive)
     type: str | None = Attr("type", Choice(*TYPES))
     timer_period: int | None = Attr("timerPeriod", UInt)
     try_mmap: bool | None = Attr("tryMMap", Bool)
@@ -65,7 +65,7 @@ class Codec(Element, tag="codec"):
 class SoundAudio(Element, tag="audio"):
     """Which of the host's sound systems."""
 
-    id: int | None = Attr("id", UInt)
+    id: int | None = Attr("id", Positive)
 
 
 class Sound(Element, tag="sound"):
@@ -76,4 +76,5 @@ class Sound(Element, tag="sound"):
     codecs: list[Codec] = Children(Codec)
     audio: SoundAudio | None = Child(SoundAudio)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias, DeviceSeclabel
-from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, OnOff, UInt
+from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.errors import XMLError
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, DeviceSeclabel
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, OnOff, UInt32
 
 TYPES = (
     *("null", "vc", "pty", "dev", "file", "pipe", "stdio", "udp", "tcp", "unix", "spicevmc", "spiceport", "nmdm"),
@@ -11,11 +13,22 @@ TYPES = (
 )
 
 
+def _port(text: str) -> int:
+    try:
+        value: int = UInt32.parse(text)
+    except ValueError:
+        raise XMLError(f"Invalid port number: {text}", domain=ErrorDomain.DOMAIN) from None
+    return value
+
+
+_PORT = UInt32._replace(parse=_port)
+
+
 class Reconnect(Element, tag="reconnect"):
     """Whether, and after how many seconds, a client that was cut off calls again."""
 
     enabled: bool | None = Attr("enabled", Bool)
-    timeout: int | None = Attr("timeout", UInt)
+    timeout: int | None = Attr("timeout", UInt32)
 
 
 class Clipboard(Element, tag="clipboard"):
@@ -29,12 +42,14 @@ class Mouse(Element, tag="mouse"):
 class CharSource(Element, tag="source"):
     """The host's end; which attributes count depends on the device's type."""
 
-    mode: str | None = Attr("mode", Choice("connect", "bind", "client", "server"), alias=("mode",))
+    mode: str | None = Attr("mode", alias=("mode",))
     host: str | None = Attr("host")
     service: str | None = Attr("service")
     path: str | None = Attr("path", alias=("path",))
     append: bool | None = Attr("append", OnOff)
     channel: str | None = Attr("channel")
+    master: str | None = Attr("master")
+    slave: str | None = Attr("slave")
     tls: str | None = Attr("tls")
     clipboard: Clipboard | None = Child(Clipboard)
     mouse: Mouse | None = Child(Mouse)
@@ -49,7 +64,7 @@ class CharLog(Element, tag="log"):
     append: bool | None = Attr("append", OnOff)
 
 
-class CharProtocol(Element, tag="protocol"):
+class CharProtocol(Element, tag="protocol", hollow=True):
     type: str | None = Attr("type", Choice("raw", "telnet", "telnets", "tls"), alias=("protocol",))
 
 
@@ -64,7 +79,7 @@ class CharTarget(Element, tag="target"):
     name: str | None = Attr("name", alias=("name",))
     state: str | None = Attr("state")
     address: str | None = Attr("address")
-    port: int | None = Attr("port", UInt)
+    port: int | None = Attr("port", _PORT)
     model: CharModel | None = Child(CharModel)
 
 
@@ -99,6 +114,7 @@ class CharDevice(CharEnd):
     log: CharLog | None = Child(CharLog)
     target: CharTarget | None = Child(CharTarget)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from guesthouse.model.devices.address import Address, Alias, Boot, DeviceSeclabel
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, Boot, DeviceSeclabel
 from guesthouse.model.devices.disk_source import (
     Auth,
     Cookies,
@@ -38,6 +38,11 @@ from guesthouse.model.fields import (
     UInt,
 )
 
+#: Formats of images that documents may name.
+FORMATS = (
+    *("raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "vhd", "fat", "ploop", "cow", "qcow", "qcow2", "qed"),
+    *("vmdk", "aio"),  # the last from a time when one wrote so
+)
 BUSES = ("ide", "fdc", "scsi", "virtio", "xen", "usb", "uml", "sata", "sd", "none")
 
 
@@ -233,6 +238,7 @@ class Disk(Element, tag="disk"):
     encryption: Encryption | None = Child(Encryption)
     boot: Boot | None = Child(Boot)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias, Boot
-from guesthouse.model.fields import Attr, Child, Choice, Element, Flag, Int, Kind, OnOff, Raw, UInt
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, Boot
+from guesthouse.model.fields import Attr, Child, Choice, Element, Flag, Int, Kind, OnOff, Size, UInt
 
 # modes of files and folders: read and written in octal
 Octal = Kind(lambda text: int(text, 8), lambda value: f"{value:04o}", "an octal number, such as 0644")
@@ -88,9 +88,10 @@ class Filesystem(Element, tag="filesystem"):
     readonly: bool = Flag("readonly")
     boot: Boot | None = Child(Boot)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
-    space_hard_limit: object = Raw("space_hard_limit")
-    space_soft_limit: object = Raw("space_soft_limit")
+    space_hard_limit: int | None = Size("space_hard_limit", keep="bytes")
+    space_soft_limit: int | None = Size("space_soft_limit", keep="bytes")
 
     @property
     def is_virtiofs(self) -> bool:

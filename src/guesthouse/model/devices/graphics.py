@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias, VirtioOptions
-from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Int, OnOff, Str, UInt
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, VirtioOptions
+from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Int, OnOff, Positive, Str, UInt
 
 SPICE_CHANNELS = ("main", "display", "inputs", "cursor", "playback", "record", "smartcard", "usbredir")
 
@@ -47,7 +47,7 @@ class Playback(Element, tag="playback"):
 class GraphicsAudio(Element, tag="audio"):
     """Which of the host's sound systems the screen's viewers hear."""
 
-    id: int | None = Attr("id", UInt)
+    id: int | None = Attr("id", Positive)
 
 
 class Streaming(Element, tag="streaming"):
@@ -66,7 +66,7 @@ class FileTransfer(Element, tag="filetransfer"):
     enable: bool | None = Attr("enable", Bool, alias=("filetransfer_enable",))
 
 
-class Gl(Element, tag="gl"):
+class Gl(Element, tag="gl", hollow=True):
     enable: bool | None = Attr("enable", Bool, alias=("gl",))
     rendernode: str | None = Attr("rendernode", alias=("rendernode",))
 
@@ -160,4 +160,5 @@ class Video(Element, tag="video"):
     driver: VideoDriver | None = Child(VideoDriver)
     model: VideoModel | None = Child(VideoModel)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias, Boot
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, Boot
 from guesthouse.model.devices.disk_source import Auth, Initiator
-from guesthouse.model.devices.interface import AcpiIndex, InterfaceRom, Teaming
+from guesthouse.model.devices.interface import InterfaceRom, Teaming
 from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Flag, Hex, Int, OnOff, UInt, Uuid
 
 SUBSYSTEMS = ("usb", "pci", "scsi", "scsi_host", "mdev")
@@ -66,7 +66,7 @@ class HostdevHost(Element, tag="host"):
 class HostdevSource(Element, tag="source"):
     """What it is in the host; which parts count depends on the type."""
 
-    protocol: str | None = Attr("protocol", Choice("iscsi", "vhost"))
+    protocol: str | None = Attr("protocol")
     name: str | None = Attr("name")
     wwpn: str | None = Attr("wwpn")
     startup_policy: str | None = Attr("startupPolicy", Choice("mandatory", "requisite", "optional"))

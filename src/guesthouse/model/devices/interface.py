@@ -5,10 +5,24 @@ from __future__ import annotations
 from typing import Any, Self
 
 from guesthouse.model.bandwidth import Bandwidth
-from guesthouse.model.devices.address import Address, Alias, Boot
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, Boot
 from guesthouse.model.devices.chardev import Reconnect
 from guesthouse.model.devices.port_forward import PortForward
-from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Element, Hex, Mac, OnOff, Raw, Text, UInt
+from guesthouse.model.fields import (
+    Attr,
+    Bool,
+    Child,
+    Children,
+    Choice,
+    Element,
+    Hex,
+    Mac,
+    OnOff,
+    Positive,
+    Raw,
+    Text,
+    UInt,
+)
 from guesthouse.model.virtualport import VirtualPort
 
 TYPES = (
@@ -70,12 +84,6 @@ class Coalesce(Element, tag="coalesce"):
     rx: CoalesceRx | None = Child(CoalesceRx)
 
 
-class AcpiIndex(Element, tag="acpi"):
-    """The number that the guest's firmware gives a device: it becomes eno1 there."""
-
-    index: int | None = Attr("index", UInt)
-
-
 class Script(Element, tag="script"):
     """A program of the host's that sets up, or takes down, the tap."""
 
@@ -84,6 +92,24 @@ class Script(Element, tag="script"):
 
 class Downscript(Script, tag="downscript"):
     pass
+
+
+class IpAddress(Element, tag="ip"):
+    """An address of the guest's end, or of the host's where it stands in the source."""
+
+    address: str | None = Attr("address")
+    family: str | None = Attr("family")
+    prefix: int | None = Attr("prefix", UInt)
+    peer: str | None = Attr("peer")
+
+
+class Route(Element, tag="route"):
+    family: str | None = Attr("family")
+    address: str | None = Attr("address")
+    netmask: str | None = Attr("netmask")
+    prefix: int | None = Attr("prefix", UInt)
+    gateway: str | None = Attr("gateway")
+    metric: int | None = Attr("metric", Positive)
 
 
 class InterfaceSource(Element, tag="source"):
@@ -103,6 +129,8 @@ class InterfaceSource(Element, tag="source"):
     reconnect: Reconnect | None = Child(Reconnect)
     local: SocketEnd | None = Child(SocketEnd)
     place: SourcePlace | None = Child(SourcePlace)
+    ips: list[IpAddress] = Children(IpAddress)
+    routes: list[Route] = Children(Route)
 
 
 class InterfaceTarget(Element, tag="target"):
@@ -138,8 +166,8 @@ class GuestOffloads(Element, tag="guest"):
     ufo: bool | None = Attr("ufo", OnOff)
 
 
-class InterfaceDriver(Element, tag="driver"):
-    name: str | None = Attr("name", Choice("qemu", "vhost"), alias=("driver_name",))
+class InterfaceDriver(Element, tag="driver", hollow=True):
+    name: str | None = Attr("name", alias=("driver_name",))
     txmode: str | None = Attr("txmode")
     ioeventfd: bool | None = Attr("ioeventfd", OnOff)
     event_idx: bool | None = Attr("event_idx", OnOff)
@@ -164,24 +192,17 @@ class Mtu(Element, tag="mtu"):
     size: int | None = Attr("size", UInt)
 
 
-class InterfaceBackend(Element, tag="backend"):
+class InterfaceBackend(Element, tag="backend", hollow=True):
     type: str | None = Attr("type", Choice("default", "passt"))
     tap: str | None = Attr("tap")
     vhost: str | None = Attr("vhost")
     log_file: str | None = Attr("logFile")
 
 
-class InterfaceRom(Element, tag="rom"):
+class InterfaceRom(Element, tag="rom", hollow=True):
     enabled: bool | None = Attr("enabled", Bool)
     bar: bool | None = Attr("bar", OnOff, alias=("rom_bar",))
     file: str | None = Attr("file", alias=("rom_file",))
-
-
-class IpAddress(Element, tag="ip"):
-    address: str | None = Attr("address")
-    family: str | None = Attr("family")
-    prefix: int | None = Attr("prefix", UInt)
-    peer: str | None = Attr("peer")
 
 
 class FilterParameter(Element, tag="parameter"):
@@ -230,6 +251,7 @@ class Interface(Element, tag="interface"):
     bandwidth: Bandwidth | None = Child(Bandwidth)
     port: InterfacePort | None = Child(InterfacePort)
     ips: list[IpAddress] = Children(IpAddress)
+    routes: list[Route] = Children(Route)
     port_forwards: list[PortForward] = Children(PortForward)
     script: Script | None = Child(Script)
     downscript: Downscript | None = Child(Downscript)

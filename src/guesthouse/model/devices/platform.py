@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias
 from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Flag, OnOff, Size, Text, UInt, Uuid
 from guesthouse.model.memory import ACCESS
 
@@ -43,6 +43,7 @@ class Memory(Element, tag="memory"):
     source: MemoryModuleSource | None = Child(MemoryModuleSource)
     target: MemoryModuleTarget | None = Child(MemoryModuleTarget)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
     @property
@@ -61,7 +62,7 @@ class Memory(Element, tag="memory"):
         return self.source.path if self.source is not None else None
 
 
-class IommuDriver(Element, tag="driver"):
+class IommuDriver(Element, tag="driver", hollow=True):
     intremap: bool | None = Attr("intremap", OnOff)
     caching_mode: bool | None = Attr("caching_mode", OnOff)
     eim: bool | None = Attr("eim", OnOff)
@@ -73,6 +74,7 @@ class Iommu(Element, tag="iommu"):
     model: str | None = Attr("model", Choice("intel", "smmuv3", "virtio"), required=True)
     driver: IommuDriver | None = Child(IommuDriver)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 
@@ -81,4 +83,5 @@ class Panic(Element, tag="panic"):
 
     model: str | None = Attr("model", Choice("isa", "pseries", "hyperv", "s390", "pvpanic"))
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guesthouse import units
-from guesthouse.model.devices.address import Address, Alias, Boot
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, Boot
 from guesthouse.model.devices.chardev import TYPES, CharEnd, CharLog, CharProtocol, CharSource
 from guesthouse.model.fields import Attr, Bool, Child, Children, Choice, Content, Element, Kind, OnOff, Text, UInt
 
@@ -51,6 +51,7 @@ class Redirdev(CharEnd, tag="redirdev"):
     log: CharLog | None = Child(CharLog)
     boot: Boot | None = Child(Boot)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 
@@ -69,6 +70,7 @@ class Smartcard(CharEnd, tag="smartcard"):
     certificates: list[Certificate] = Children(Certificate)
     database: str | None = Text("database")
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 
@@ -110,6 +112,7 @@ class Shmem(Element, tag="shmem"):
     server: ShmemServer | None = Child(ShmemServer)
     msi: Msi | None = Child(Msi)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
     @property

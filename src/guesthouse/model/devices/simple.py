@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias, VirtioOptions
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, VirtioOptions
 from guesthouse.model.devices.chardev import TYPES, CharEnd, CharLog, CharProtocol, CharSource
-from guesthouse.model.fields import Attr, Child, Children, Choice, Content, Element, Int, OnOff, Size, Text, UInt
+from guesthouse.model.fields import Attr, Child, Children, Choice, Content, Element, Hex, Int, OnOff, Size, Text, UInt
 
 GRAB_TOGGLES = ("ctrl-ctrl", "alt-alt", "shift-shift", "meta-meta", "scrolllock", "ctrl-scrolllock")
+
+
+#: In any base that C knows, written in tens.
+Number = UInt._replace(parse=Hex(1).parse)
 
 
 class ControllerModel(Element, tag="model"):
     name: str | None = Attr("name")
 
 
-class ControllerTarget(Element, tag="target"):
+class ControllerTarget(Element, tag="target", hollow=True):
     """Of PCI controllers: numbers of the slot and chassis."""
 
-    chassis_nr: int | None = Attr("chassisNr", UInt)
-    chassis: int | None = Attr("chassis", UInt)
+    chassis_nr: int | None = Attr("chassisNr", Number)
+    chassis: int | None = Attr("chassis", Number)
     port: str | None = Attr("port")
-    bus_nr: int | None = Attr("busNr", UInt)
-    index: int | None = Attr("index", UInt)
+    bus_nr: int | None = Attr("busNr", Number)
+    index: int | None = Attr("index", Number)
     hotplug: bool | None = Attr("hotplug", OnOff)
     numa_node: int | None = Text("node", UInt)
 
@@ -29,7 +33,7 @@ class ControllerMaster(Element, tag="master"):
     startport: int | None = Attr("startport", UInt)
 
 
-class ControllerDriver(Element, tag="driver"):
+class ControllerDriver(Element, tag="driver", hollow=True):
     queues: int | None = Attr("queues", UInt)
     cmd_per_lun: int | None = Attr("cmd_per_lun", UInt)
     max_sectors: int | None = Attr("max_sectors", UInt)
@@ -59,6 +63,7 @@ class Controller(Element, tag="controller"):
     target: ControllerTarget | None = Child(ControllerTarget)
     alias: Alias | None = Child(Alias)
     master: ControllerMaster | None = Child(ControllerMaster)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 
@@ -79,6 +84,7 @@ class Input(Element, tag="input"):
     driver: VirtioOptions | None = Child(VirtioOptions)
     source: InputSource | None = Child(InputSource)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 
@@ -98,6 +104,7 @@ class MemBalloon(Element, tag="memballoon"):
     free_page_reporting: bool | None = Attr("freePageReporting", OnOff)
     stats: BalloonStats | None = Child(BalloonStats)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
     driver: VirtioOptions | None = Child(VirtioOptions)
 
@@ -126,6 +133,7 @@ class Rng(Element, tag="rng"):
     backend: RngBackend | None = Child(RngBackend)
     driver: VirtioOptions | None = Child(VirtioOptions)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 
@@ -133,12 +141,14 @@ class Watchdog(Element, tag="watchdog"):
     model: str | None = Attr("model", Choice("i6300esb", "ib700", "diag288", "itco"), required=True)
     action: str | None = Attr("action", Choice("reset", "shutdown", "poweroff", "pause", "none", "dump", "inject-nmi"))
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 
 class Hub(Element, tag="hub"):
     type: str | None = Attr("type", Choice("usb"), required=True)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias
 from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Flag, Uuid
 
 
@@ -57,6 +57,7 @@ class Tpm(Element, tag="tpm"):
     model: str | None = Attr("model", Choice("tpm-tis", "tpm-crb", "tpm-spapr", "spapr-tpm-proxy"), alias=("model",))
     backend: TpmBackend | None = Child(TpmBackend)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
 
     @property

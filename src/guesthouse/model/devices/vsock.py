@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guesthouse.model.devices.address import Address, Alias, VirtioOptions
+from guesthouse.model.devices.address import AcpiIndex, Address, Alias, VirtioOptions
 from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Int
 
 
@@ -17,5 +17,6 @@ class Vsock(Element, tag="vsock"):
     model: str | None = Attr("model", Choice("virtio", "virtio-transitional", "virtio-non-transitional"))
     cid: Cid | None = Child(Cid)
     alias: Alias | None = Child(Alias)
+    acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
     driver: VirtioOptions | None = Child(VirtioOptions)

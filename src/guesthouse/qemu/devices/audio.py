@@ -79,7 +79,7 @@ def sound(domain: Domain, device: Sound) -> Parts:
     heard = audio_id(domain, device.audio.id if device.audio is not None else None)
     props: Props = {"driver": _CARDS[model], "id": alias}
     if model in ("ich6", "ich9"):
-        parts = Parts(devices=[{**props, **pci(domain, device.address)}])
+        parts = Parts(devices=[{**props, **pci(domain, device.address, device.acpi)}])
         for cad, kind in enumerate([codec.type or "duplex" for codec in device.codecs] or ["duplex"]):
             place = {"id": f"{alias}-codec{cad}", "bus": f"{alias}.0", "cad": cad, "audiodev": heard}
             parts.devices.append({"driver": f"hda-{kind}", **place})
@@ -88,5 +88,5 @@ def sound(domain: Domain, device: Sound) -> Parts:
     if model == "usb":
         props |= usb(domain, device.address)
     elif model != "sb16":
-        props |= pci(domain, device.address)
+        props |= pci(domain, device.address, device.acpi)
     return Parts(devices=[props])

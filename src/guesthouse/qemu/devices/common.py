@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from guesthouse.errors import InternalError
-from guesthouse.model.devices.address import Address
+from guesthouse.model.devices.address import AcpiIndex, Address
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.parts import Props
 
@@ -19,8 +19,8 @@ def bus_of(domain: Domain, kind: str, index: int, usual: str) -> str:
     return usual
 
 
-def pci(domain: Domain, address: Address | None) -> Props:
-    """``bus`` and ``addr`` of a PCI address."""
+def pci(domain: Domain, address: Address | None, acpi: AcpiIndex | None = None) -> Props:
+    """``bus`` and ``addr`` of a PCI address, and the number that the firmware gives the device."""
     if address is None or address.type != "pci" or address.slot is None:
         raise InternalError("device without a PCI address")
     bus = address.bus or 0
@@ -30,6 +30,8 @@ def pci(domain: Domain, address: Address | None) -> Props:
     if address.multifunction is not None:
         props["multifunction"] = address.multifunction
     props["addr"] = place
+    if acpi is not None and acpi.index:
+        props["acpi-index"] = acpi.index
     return props
 
 

@@ -63,7 +63,7 @@ def controller(domain: Domain, device: Controller, floppies: Mapping[int, int] |
         if device.master is not None:
             props |= {"masterbus": f"{alias}.0", "firstport": device.master.startport}
             # companions are ports of the master's bus: they have an id of nobody's interest
-            return Parts(devices=[{**props, **pci(domain, device.address)}])
+            return Parts(devices=[{**props, **pci(domain, device.address, device.acpi)}])
     elif kind == "virtio-serial":
         props = {"driver": virtio_driver("virtio-serial-pci", device.model), **virtio(device.driver)}
         if device.ports is not None:
@@ -88,7 +88,7 @@ def controller(domain: Domain, device: Controller, floppies: Mapping[int, int] |
         return Parts(devices=[{"driver": "usb-ccid", "id": alias, **usb(domain, device.address)}])
     else:
         raise ConfigUnsupported(f"Unsupported controller type: {kind}")
-    return Parts(devices=[{**props, "id": alias, **pci(domain, device.address)}])
+    return Parts(devices=[{**props, "id": alias, **pci(domain, device.address, device.acpi)}])
 
 
 def _root(domain: Domain, device: Controller) -> Parts:

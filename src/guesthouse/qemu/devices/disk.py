@@ -153,7 +153,7 @@ def _place(domain: Domain, device: Disk) -> Props:
             props["num-queues"] = driver.queues
         if driver is not None and driver.queue_size:
             props["queue-size"] = driver.queue_size
-        return {**props, **virtio(driver), **pci(domain, address)}
+        return {**props, **virtio(driver), **pci(domain, address, device.acpi)}
     if device.bus == "usb":
         return {"driver": "usb-storage", **usb(domain, address)}
     if address is None or device.bus not in ("fdc", "ide", "sata", "scsi"):

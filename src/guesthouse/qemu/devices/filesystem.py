@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from guesthouse.errors import ConfigUnsupported
+from guesthouse.model.companions import require_shared_memory
 from guesthouse.model.devices.filesystem import Filesystem
 from guesthouse.model.domain import Domain
 from guesthouse.qemu.devices.common import pci, virtio
@@ -26,7 +27,7 @@ def filesystem(domain: Domain, device: Filesystem, socket: str | None) -> Parts:
         props["tag"] = tag
         if device.boot is not None and device.boot.order is not None:
             props["bootindex"] = device.boot.order
-        return Parts(chardevs=[chardev], devices=[{**props, **pci(domain, device.address)}])
+        return Parts(chardevs=[chardev], devices=[{**props, **pci(domain, device.address, device.acpi)}])
     if device.driver is not None and device.driver.type == "handle":
         raise ConfigUnsupported("filesystem driver type 'handle' is not supported with this QEMU binary")
     for name in ("space_hard_limit", "space_soft_limit"):
@@ -34,7 +35,7 @@ def filesystem(domain: Domain, device: Filesystem, socket: str | None) -> Parts:
             raise ConfigUnsupported(f"<{name}> of <filesystem> is not supported")
     model = (device.model or "virtio").removeprefix("virtio")
     props = {"driver": f"virtio-9p-pci{model}", **virtio(device.driver), "id": alias}
-    props |= {"fsdev": f"fsdev-{alias}", "mount_tag": tag, **pci(domain, device.address)}
+    props |= {"fsdev": f"fsdev-{alias}", "mount_tag": tag, **pci(domain, device.address, device.acpi)}
     return Parts(options=["-fsdev", _fsdev(device, alias)], devices=[props])
 
 
@@ -51,13 +52,3 @@ def _fsdev(device: Filesystem, alias: str) -> str:
     if device.readonly:
         options.append("readonly")
     return ",".join(options)
-
-
-def require_shared_memory(domain: Domain, what: str) -> None:
-    """Raises ConfigUnsupported where a process beside QEMU could not see the guest's memory."""
-    backing = domain.memory_backing
-    access = getattr(getattr(backing, "access", None), "mode", None)
-    cells = getattr(domain.cpu.numa, "cells", []) if domain.cpu is not None and domain.cpu.numa is not None else []
-    modes = [getattr(cell, "access", None) or access for cell in cells] or [access]
-    if any(mode != "shared" for mode in modes):
-        raise ConfigUnsupported(f"'{what}' requires shared memory")

@@ -220,6 +220,6 @@ def video(domain: Domain, device: Video, index: int, vhost_user: int | None = No
     if model.resolution is not None:
         props |= {"xres": model.resolution.x, "yres": model.resolution.y}
     if model.type != "ramfb":
-        props |= pci(domain, device.address)
+        props |= pci(domain, device.address, device.acpi)
     parts.devices.append(props)
     return parts

@@ -106,6 +106,9 @@ def check(device: Interface) -> None:
     backend = device.backend
     if backend is not None and (backend.tap or _TUN, backend.vhost or _VHOST) != (_TUN, _VHOST):
         raise ConfigUnsupported(f"<backend> of interface {mac} can only be {_TUN} and {_VHOST}")
+    if device.routes or (source is not None and (source.ips or source.routes)):
+        what = "ip" if source is not None and source.ips else "route"
+        raise ConfigUnsupported(f"<{what}> of interface {mac} is not supported yet")
     if device.type != "user" and device.ips:
         text = "Invalid attempt to set network interface guest-side IP route and/or address info, not supported by QEMU"
         raise ConfigUnsupported(text)

@@ -75,5 +75,5 @@ def shmem(domain: Domain, device: Shmem) -> Parts:
     if device.msi is not None:
         props |= {"vectors": device.msi.vectors} if device.msi.vectors else {}
         props |= {"ioeventfd": device.msi.ioeventfd} if device.msi.ioeventfd is not None else {}
-    parts.devices.append(props | pci(domain, device.address))
+    parts.devices.append(props | pci(domain, device.address, device.acpi))
     return parts

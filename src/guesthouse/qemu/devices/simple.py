@@ -27,7 +27,7 @@ def input_device(domain: Domain, device: Input) -> Parts:
         props: Props = {"driver": virtio_driver(name, device.model), **virtio(device.driver), "id": alias}
         if kind == "passthrough":
             props["evdev"] = (source and source.evdev) or ""
-        return Parts(devices=[{**props, **pci(domain, device.address)}])
+        return Parts(devices=[{**props, **pci(domain, device.address, device.acpi)}])
     raise ConfigUnsupported(f"{device.bus} bus does not support {kind} input device", domain=ErrorDomain.DOMAIN)
 
 
@@ -55,7 +55,7 @@ def memballoon(domain: Domain, device: MemBalloon) -> Parts:
         props["deflate-on-oom"] = device.autodeflate
     if device.free_page_reporting is not None:
         props["free-page-reporting"] = device.free_page_reporting
-    return Parts(devices=[{**props, **pci(domain, device.address)}])
+    return Parts(devices=[{**props, **pci(domain, device.address, device.acpi)}])
 
 
 def rng(domain: Domain, device: Rng, end: HostEnd | None = None, certificates: Certificates | None = None) -> Parts:
@@ -76,7 +76,7 @@ def rng(domain: Domain, device: Rng, end: HostEnd | None = None, certificates: C
     props: Props = {"driver": driver, **virtio(device.driver), "rng": f"obj{alias}", "id": alias}
     if device.rate is not None and device.rate.bytes:
         props |= {"max-bytes": device.rate.bytes, "period": device.rate.period or 1000}
-    parts.devices.append({**props, **pci(domain, device.address)})
+    parts.devices.append({**props, **pci(domain, device.address, device.acpi)})
     return parts
 
 
@@ -85,7 +85,9 @@ def watchdog(domain: Domain, device: Watchdog) -> Parts:
     action = {"dump": "pause", None: "reset"}.get(device.action, device.action)
     options = ["-action", f"watchdog={action}"]
     if device.model == "i6300esb":
-        return Parts(devices=[{"driver": "i6300esb", "id": alias, **pci(domain, device.address)}], options=options)
+        return Parts(
+            devices=[{"driver": "i6300esb", "id": alias, **pci(domain, device.address, device.acpi)}], options=options
+        )
     if device.model == "ib700":
         return Parts(devices=[{"driver": "ib700", "id": alias}], options=options)
     if device.model == "itco" and domain.is_q35:

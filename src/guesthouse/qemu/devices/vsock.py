@@ -17,6 +17,6 @@ def vsock(domain: Domain, device: Vsock, vhost: int) -> Parts:
         "id": (device.alias and device.alias.name) or "vsock0",
         "guest-cid": device.cid.address if device.cid is not None else None,
         "vhostfd": str(vhost),
-        **pci(domain, device.address),
+        **pci(domain, device.address, device.acpi),
     }
     return Parts(devices=[props], fds=[vhost])
