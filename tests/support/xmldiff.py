@@ -88,7 +88,7 @@ def differences(
     revive: Callable[[], None] | None = None,
 ) -> list[Difference]:
     """All that differs. ``theirs`` and ``ours`` are the daemons' sockets; ours tells where its state is. A document that
-    libvirtd dies of is not compared; ``revive`` starts libvirtd anew."""
+    libvirtd dies of differs in its "life" alone; ``revive`` starts libvirtd anew."""
     with ThreadPoolExecutor(2) as pool:
         wanted = pool.submit(ask, theirs, documents, start=start, revive=revive)
         got = pool.submit(ask, ours, documents, start=start)
@@ -97,6 +97,8 @@ def differences(
     for (name, xml), want, have in answers:
         if want:
             found += compare(name, xml, want, {aspect: _placed(text, Path(ours)) for aspect, text in have.items()})
+        else:
+            found.append(Difference(name, "life", ["- the end of libvirtd"]))
     return found
 
 
@@ -159,7 +161,7 @@ def _arguments_differ(theirs: str, ours: str, *, cards: bool) -> list[str]:
     def meaning(text: str) -> argv.Meaning:
         found: argv.Meaning = Counter()
         for (option, value), times in argv.meaning(argv.read(text)).items():
-            if not cards and (option == "-netdev" or '"netdev": ' in value):
+            if not cards and (option in ("-netdev", "-add-fd") or re.search(r'"netdev": |id=charnet', value)):
                 continue
             value = re.sub(r"/[^\",=]*/qemu/(ram|nvram|channel/target)/(domain-)?(-?\d+-)?", r"/S/\1/", value)
             value = re.sub(r"/[^\",=]*/qemu/domain--?\d+-", "/S/domain-", value)

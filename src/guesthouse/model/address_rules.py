@@ -51,6 +51,8 @@ def _read(address: Address) -> None:
     if kind is None:
         raise InternalError("No type specified for device address", domain=ErrorDomain.DOMAIN)
     if kind == "pci":
+        if any(node.tag == "zpci" and node.attrib for node in address.extra_nodes):
+            raise ConfigUnsupported("This QEMU binary doesn't support zPCI")
         for name, most, written, shown in _MOST:
             value = getattr(address, name) or 0
             if value > most:
@@ -115,8 +117,6 @@ def _check(domain: Domain, device: Any, address: Address) -> None:
         alias = (device.alias and device.alias.name) or "<null>"
         text = f"cannot use CCW address type for device '{alias}' using machine type '{domain.machine}'"
         raise ConfigUnsupported(text)
-    if kind == "pci" and any(node.tag == "zpci" and node.attrib for node in address.extra_nodes):
-        raise ConfigUnsupported("This QEMU binary doesn't support zPCI")
     if kind == "drive" and device.TAG != "disk":  # as libvirt, which takes all others for SCSI
         if address.bus:
             raise InternalError("SCSI controller only supports 1 bus")

@@ -111,10 +111,10 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     _unique(domain)
     addresses.assign_addresses(domain)
     board.modules(domain)
+    hostdev_rules.check(domain)
     address_rules.check(domain)
     controller_rules.check_whole(domain)
     interface_rules.check(domain)
-    hostdev_rules.check(domain)
     if domain.cpu is not None:
         processor_rules.check(domain.cpu)
     security_rules.mapped_users(domain)
@@ -279,7 +279,7 @@ def _controllers(domain: Domain) -> None:
             controller.index = next(n for n in range(first, 1000) if n not in used)
     for controller in dev.controllers:
         if controller.type == "usb" and controller.model is None:
-            controller.model = "qemu-xhci" if domain.is_q35 else "piix3-uhci"
+            controller.model = "piix3-uhci"  # also on q35, where one that nobody asked for is another
         elif controller.type == "scsi" and controller.model is None:
             controller.model = "lsilogic"
 

@@ -105,15 +105,17 @@ def _complete(disk: Disk) -> None:
     if disk.driver is None:
         disk.driver = DiskDriver()
     disk.driver.name = disk.driver.name or "qemu"
-    source = disk.source
-    if disk.type in ("network", "volume") and (source is None or not (source.protocol or source.pool)):
-        disk.type, disk.source = "file", None  # an empty drive is none of a network's or a pool's
+    if disk.source is None:
+        disk.type = "file"  # an empty drive is of no other
+    else:
+        _source_is_named(disk, disk.source)
     if disk.type == "vhostuser":
         disk.snapshot = disk.snapshot or "no"
     if disk.type != "volume":
         if disk.driver.type == "aio":
             disk.driver.type = "raw"
-        disk.driver.type = disk.driver.type or ("fat" if disk.type == "dir" else "raw")
+        folder = disk.source is not None and disk.source.dir is not None
+        disk.driver.type = disk.driver.type or ("fat" if folder else "raw")
     if disk.source is not None:
         _source(disk.source, disk.type)
     _encryption(disk.encryption)
@@ -122,6 +124,20 @@ def _complete(disk: Disk) -> None:
         _backing(below)
         below = below.backing
     addresses.assign_drive(disk)
+
+
+def _source_is_named(disk: Disk, source: DiskSource) -> None:
+    """Refuse a source that does not say of what kind it is; forget one that is of none."""
+    if disk.type == "network" and source.protocol is None:
+        raise XMLError("Missing required attribute 'protocol' in element 'source'", domain=ErrorDomain.NONE)
+    if disk.type == "vhostuser" and source.type is None:
+        raise XMLError("missing 'type' attribute for vhostuser disk source", domain=ErrorDomain.DOMAIN)
+    names = {"file": ("file", "fdgroup"), "block": ("dev",), "dir": ("dir",), "volume": ("pool", "volume")}
+    names_of = names.get(disk.type)
+    if names_of is None or any(getattr(source, name) is not None for name in names_of):
+        return
+    if source.startup_policy is None:
+        disk.source = None
 
 
 def _source(source: DiskSource, kind: str) -> None:
@@ -205,6 +221,8 @@ def _check(domain: Domain, disk: Disk) -> None:
     if source is not None:
         _source_is_whole(source, disk.type)
         _policies(disk, source)
+    if not disk.layers and disk.device == "disk":
+        raise companions.NoSource(disk.dev)
     if disk.auth is not None:
         _auth(disk.auth, source)
     encryption = disk.encryption or (source.encryption if source is not None else None)

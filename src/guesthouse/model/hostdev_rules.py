@@ -39,12 +39,20 @@ def complete(domain: Domain) -> None:
     """Complete these devices. Raises the errors that libvirtd gives."""
     for device in domain.dev.hostdevs:
         _complete(device, domain)
-    for device in domain.dev.hostdevs:
-        if device.type == "scsi" and device.address is None:
+    scsi = [device for device in domain.dev.hostdevs if device.type == "scsi"]
+    _controllers(domain, [(device.address and device.address.controller) or 0 for device in scsi])
+    for device in scsi:
+        if device.address is None:
             device.address = _next_scsi(domain)
-            controllers, index = domain.dev.controllers, device.address.controller
-            if not any(c.type == "scsi" and c.index == index for c in controllers):
-                controllers.append(Controller(type="scsi", index=index, model="lsilogic"))
+
+
+def _controllers(domain: Domain, used: list[int]) -> None:
+    """SCSI controllers up to the highest that is named, of the model that this one has."""
+    there = {c.index: c.model for c in domain.dev.controllers if c.type == "scsi"}
+    model = there.get(max(used, default=-1)) or "lsilogic"
+    for index in range(max(used, default=-1) + 1):
+        if index not in there:
+            domain.dev.controllers.append(Controller(type="scsi", index=index, model=model))
 
 
 def _complete(device: Hostdev, domain: Domain) -> None:

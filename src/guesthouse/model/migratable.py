@@ -24,6 +24,8 @@ def migratable(domain: Domain) -> Domain:
     usual = default_audio(out)
     if usual is not None and dev.audios == [usual]:
         dev.audios.clear()
+    for disk in dev.disks:
+        disk.type = disk.type if disk.source is not None else "file"
     for screen in dev.graphics:
         kinds = {listen.type for listen in screen.listens}
         if screen.type == "spice" and kinds == {"none"}:

@@ -103,7 +103,7 @@ class IvGenerator(Element, tag="ivgen"):
     hash: str | None = Attr("hash")
 
 
-class Encryption(Element, tag="encryption"):
+class Encryption(Element, tag="encryption", paired=True):
     """How the data are encrypted, and who takes care of it."""
 
     format: str | None = Attr("format", Choice("default", "qcow", "luks", "luks2"), required=True)
