@@ -25,7 +25,6 @@ SCHEMAS = Path("/usr/share/libvirt/schemas")
 #: Documents that have, on purpose, what 9.0's schemas do not know.
 STRANGE = {
     "devices-ends.out.xml": "blob of a video card, from libvirt 9.2",
-    "devices-host.out.xml": "a USB device of startupPolicy that is there, a teamed SCSI device",
     "disks-network.out.xml": "a disk over ssh, which libvirtd takes and the schema lacks",
 }
 

@@ -66,7 +66,7 @@ def _read(address: Address) -> None:
         address.controller, address.slot = address.controller or 0, address.slot or 0
     elif kind == "usb":
         address.bus = address.bus or 0
-        if address.port == "":
+        if address.port in ("", "0"):
             address.port = None
         if address.port is not None and not all(part.isdigit() for part in address.port.split(".")):
             raise XMLError("Cannot parse <address> 'port' attribute", domain=ErrorDomain.DOMAIN)

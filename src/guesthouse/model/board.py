@@ -7,19 +7,22 @@ function completes its part in place, or raises the error that libvirtd gives.
 
 from __future__ import annotations
 
+import re
+
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, InternalError, XMLDetail, XMLError
 from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.devices.address import Address
 from guesthouse.model.devices.platform import Memory
 from guesthouse.model.domain import Domain, Nvram
-from guesthouse.model.memory import Numatune
+from guesthouse.model.memory import NumaMemory, Numatune
 from guesthouse.model.numa import Bandwidth, Cell, CellDistances, CellSibling, Latency, Numa
-from guesthouse.model.threads import IoThread, OneVcpu
+from guesthouse.model.threads import DefaultIoThread, IoThread, OneVcpu
 
 _KIB = 1024
 _LOCAL, _REMOTE = 10, 20
 _BLOCK_MIN = 2048
+_LABEL_MIN = 128
 
 
 def _kib(value: int, unit: str | None) -> int:
@@ -39,8 +42,7 @@ def memory(domain: Domain) -> None:
     if domain.cpu is not None and domain.cpu.numa is not None:
         _numa(domain.cpu.numa)
     _pages(domain)
-    if domain.numatune is not None:
-        _numatune(domain.numatune, len(domain.cells))
+    _numatune(domain)
     for module in domain.dev.memories:
         _module(module)
     modules = sum(module.size for module in domain.dev.memories)
@@ -67,6 +69,9 @@ def _pages(domain: Domain) -> None:
             raise XMLDetail("hugepage size can't be zero")
         if page.nodeset is not None:
             page.nodeset = _cpus(page.nodeset)
+            beyond = [node for node in units.parse_cpus(page.nodeset) if node >= len(domain.cells) and node]
+            if beyond:
+                raise XMLDetail(f"hugepages: node {min(beyond)} not found", domain=ErrorDomain.DOMAIN)
     if backing.allocation is not None and backing.allocation.mode == "ondemand":
         raise ConfigUnsupported("hugepages are not allowed with memory allocation ondemand")
     if backing.source is not None and backing.source.type == "anonymous":
@@ -85,8 +90,10 @@ def _numa(numa: Numa) -> None:
         for cache in cell.caches:
             if cache.size is not None:
                 cache.size.value, cache.size.unit = _kib(cache.size.value or 0, cache.size.unit), "KiB"
+            # libvirt does not read the unit of lines, nor write that there is no associativity or policy
+            cache.associativity = None if cache.associativity == "none" else cache.associativity
+            cache.policy = None if cache.policy == "none" else cache.policy
             if cache.line is not None:
-                cache.line.value = units.scale(cache.line.value or 0, cache.line.unit or "B")
                 cache.line.unit = "B"
     if len({cell.id for cell in cells}) < len(cells):
         again = next(cell.id for i, cell in enumerate(cells) if cell.id in [other.id for other in cells[:i]])
@@ -152,11 +159,31 @@ def _interconnects(numa: Numa) -> None:
             raise XMLError("'cache' refers to a non-existent NUMA node cache")
 
 
-def _numatune(tune: Numatune, cells: int) -> None:
-    if tune.memory is not None:
-        memory = tune.memory
+def _numatune(domain: Domain) -> None:
+    """Where the host is to choose, it chooses for processors and for memory, unless either is said."""
+    fixed = domain.vcpu is None or domain.vcpu.placement != "auto"
+    tune = domain.numatune
+    if tune is None:
+        if fixed:
+            return
+        tune = domain.numatune = Numatune()
+    if tune.memory is None and not fixed:
+        tune.memory = NumaMemory(placement="auto")
+    cells, memory = len(domain.cells), tune.memory
+    if memory is not None and memory.mode is None and memory.nodeset is None and memory.placement is None:
+        tune.memory = memory = None
+    if memory is not None:
         memory.mode = memory.mode or "strict"
-        if memory.nodeset is not None:
+        if memory.placement is None:
+            memory.placement = "static" if memory.nodeset is not None or fixed else "auto"
+        if memory.placement == "static" and memory.nodeset is None:
+            text = "nodeset for NUMA memory tuning must be set if 'placement' is 'static'"
+            raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
+        if memory.placement == "auto":
+            memory.nodeset = None
+            if _nowhere_said(domain) and domain.vcpu is not None:
+                domain.vcpu.placement = "auto"
+        elif memory.nodeset is not None:
             memory.nodeset = _cpus(memory.nodeset)
             memory.placement = None
     for node in tune.nodes:
@@ -178,6 +205,13 @@ def _numatune(tune: Numatune, cells: int) -> None:
         raise XMLError("'restrictive' mode is required in memnode element when mode is 'restrictive' in memory element")
 
 
+def _nowhere_said(domain: Domain) -> bool:
+    """Whether no processor and no thread of the guest has its place in the host."""
+    tune = domain.cputune
+    pins = tune is not None and (tune.vcpupins or tune.emulatorpins or tune.iothreadpins)
+    return not pins and not (domain.vcpu is not None and domain.vcpu.cpuset)
+
+
 # -- memory modules
 
 
@@ -190,6 +224,14 @@ def _module(module: Memory) -> None:
         module.source.nodemask = _cpus(module.source.nodemask)
     if module.model == "virtio-pmem" and module.access is None:
         module.access = "shared"
+    label = module.target.label
+    if label is not None and module.model == "nvdimm":
+        if not label.size or label.size < _LABEL_MIN:
+            raise XMLError("nvdimm label must be at least 128KiB", domain=ErrorDomain.DOMAIN)
+        if label.size >= module.target.size:
+            raise XMLError("label size must be smaller than NVDIMM size", domain=ErrorDomain.DOMAIN)
+    if module.model != "virtio-mem":
+        module.target.block = module.target.requested = None
     if module.model == "virtio-mem":
         module.target.requested = module.target.requested or 0
     module.target.current = None
@@ -226,6 +268,8 @@ def modules(domain: Domain) -> None:
 
 
 def _check_module(domain: Domain, module: Memory) -> None:
+    if module.model == "sgx-epc" and domain.type != "kvm":
+        raise ConfigUnsupported("sgx epc isn't supported by this QEMU binary")
     node, nodes, model = module.cell, len(domain.cells), module.model
     if node is not None and not nodes:
         raise XMLDetail("can't add memory backend as guest has no NUMA nodes configured")
@@ -277,6 +321,8 @@ def threads(domain: Domain) -> None:
     ids = domain.iothreadids
     count = max(domain.iothreads or 0, len(ids.threads) if ids is not None else 0)
     domain.iothreads = count or None
+    if ids is not None and not ids.threads:
+        domain.iothreadids = ids = None
     if ids is not None:
         numbers = [thread.id or 0 for thread in ids.threads]
         for number in numbers:
@@ -286,10 +332,21 @@ def threads(domain: Domain) -> None:
                 raise XMLError("duplicate iothread id")
         free = [number for number in range(1, count + 1) if number not in numbers]
         ids.threads += [IoThread(id=number) for number in free[: count - len(numbers)]]
-    for thread in ids.threads if ids is not None else []:
+    pools: list[IoThread | DefaultIoThread] = list(ids.threads) if ids is not None else []
+    if domain.default_iothread is not None:
+        pools.append(domain.default_iothread)
+    for thread in pools:
         for name in ("pool_min", "pool_max"):
             if getattr(thread, name) == -1:
                 setattr(thread, name, None)
+        if thread.pool_max == 0:
+            raise ConfigUnsupported("thread_pool_max must be a positive integer", domain=ErrorDomain.DOMAIN)
+        if thread.pool_min is not None and thread.pool_min > (-1 if thread.pool_max is None else thread.pool_max):
+            text = "thread_pool_min must be smaller or equal to thread_pool_max"
+            raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
+    usual = domain.default_iothread
+    if usual is not None and usual.pool_min is None and usual.pool_max is None:
+        domain.default_iothread = None
     cells = domain.cells
     if cells:
         placed = {cpu for cell in cells if cell.cpus for cpu in units.parse_cpus(cell.cpus)}
@@ -313,25 +370,29 @@ def iothread_ids(domain: Domain) -> list[IoThread]:
 def _vcpus(domain: Domain) -> None:
     if domain.vcpus is None or domain.vcpu is None:
         return
+    if not domain.vcpus.vcpus:
+        domain.vcpus = None
+        return
     given = {vcpu.id: vcpu for vcpu in domain.vcpus.vcpus}
-    online = domain.vcpu.current or domain.cpu_count
     for number in given:
         if (number or 0) >= domain.cpu_count:
-            raise XMLError("invalid vcpu index")
+            text = f"vcpu id '{number}' is out of range of maximum vcpu count"
+            raise XMLError(text, domain=ErrorDomain.DOMAIN)
     everyone = []
     for number in range(domain.cpu_count):
-        vcpu = given.get(number) or OneVcpu(id=number, enabled=number < online)
+        # where single ones are spoken of, the others are not there
+        vcpu = given.get(number) or OneVcpu(id=number, enabled=False)
         if vcpu.hotpluggable is None:
             vcpu.hotpluggable = not vcpu.enabled
         elif not vcpu.hotpluggable and not vcpu.enabled:
             raise XMLError(f"vcpu '{number}' is both offline and not hotpluggable")
         everyone.append(vcpu)
     domain.vcpus.vcpus[:] = everyone
+    if not everyone[0].enabled:
+        raise ConfigUnsupported("vcpu 0 can't be offline")
     enabled = sum(1 for vcpu in everyone if vcpu.enabled)
     domain.vcpu.current = enabled if enabled < domain.cpu_count else None
     first = everyone[0]
-    if not first.enabled:
-        raise ConfigUnsupported("vcpu 0 can't be offline")
     if first.hotpluggable:
         raise ConfigUnsupported("vcpu0 can't be hotpluggable")
     if first.order not in (None, 0, 1):
@@ -359,7 +420,7 @@ def firmware(domain: Domain, nvram_folder: str) -> None:
     if os_.bios is not None and os_.bios.use_serial and not domain.dev.serials and not domain.dev.consoles:
         raise XMLError("need at least one serial port to use BIOS serial output", domain=ErrorDomain.DOMAIN)
     if loader is None and nvram is not None and os_.firmware is None:
-        os_.nvram = nvram = None  # without a loader libvirt does not read it
+        raise XMLDetail("no loader path specified and firmware auto selection disabled")
     if nvram is not None and nvram.path is not None:
         nvram.path = nvram.path.strip() or None
     if nvram is not None and nvram.source is not None:
@@ -453,6 +514,14 @@ def devices(domain: Domain) -> None:
 def _iommu(domain: Domain, model: str) -> None:
     iommu = domain.dev.iommus[0]
     driver = iommu.driver
+    if driver is not None:
+        driver.aw_bits = driver.aw_bits or None
+        if driver.to_xml() == "<driver/>\n":
+            driver = iommu.driver = None
+    if model in ("smmuv3", "virtio") and driver is not None:
+        raise XMLError(f"iommu model '{model}' doesn't support additional attributes", domain=ErrorDomain.DOMAIN)
+    if model in ("smmuv3", "intel") and iommu.address is not None:
+        raise XMLError(f"iommu model '{model}' can't have address", domain=ErrorDomain.DOMAIN)
     if model == "smmuv3":
         raise ConfigUnsupported("IOMMU device: 'smmuv3' is only supported with ARM Virt machines")
     if not domain.is_q35 and model == "intel":
@@ -462,13 +531,21 @@ def _iommu(domain: Domain, model: str) -> None:
             raise ConfigUnsupported("IOMMU device: 'virtio' is only supported with Q35 and ARM Virt machines")
         if not (domain.features is not None and domain.features.acpi):
             raise ConfigUnsupported("IOMMU device: 'virtio' requires ACPI")
-        if driver is not None:
-            raise XMLDetail("iommu model 'virtio' doesn't support additional attributes")
     ioapic = domain.features.ioapic if domain.features is not None else None
     if driver is not None and driver.intremap and (ioapic is None or ioapic.driver != "qemu"):
         raise ConfigUnsupported("IOMMU interrupt remapping requires split I/O APIC (ioapic driver='qemu')")
     if driver is not None and driver.eim and not driver.intremap:
         raise ConfigUnsupported("IOMMU eim requires interrupt remapping to be enabled")
+
+
+def _is_date(text: str) -> bool:
+    """Month, day and year of the Gregorian calendar's time."""
+    found = re.fullmatch(r"(\d+)/(\d+)/(\d+)", text)
+    if found is None:
+        return False
+    month, day, year = (int(part) for part in found.groups())
+    year += 1900 if year < 100 else 0
+    return 1 <= month <= 12 and 1 <= day <= 31 and year >= 1900
 
 
 def sysinfo(domain: Domain) -> None:
@@ -477,7 +554,14 @@ def sysinfo(domain: Domain) -> None:
         if info.type not in ("smbios", "fwcfg"):
             raise XMLError(f"Invalid value for attribute 'type' in element 'sysinfo': '{info.type}'.")
         own = info.system["uuid"] if info.system is not None else None
-        if own is not None and units.parse_uuid(own) != domain.uuid:
+        date = info.bios["date"] if info.bios is not None else None
+        if date is not None and not _is_date(date):
+            raise XMLDetail("Invalid BIOS 'date' format", domain=ErrorDomain.DOMAIN)
+        try:
+            same = own is None or units.parse_uuid(own) == domain.uuid
+        except XMLError:
+            raise XMLDetail("malformed <sysinfo> uuid element", domain=ErrorDomain.DOMAIN) from None
+        if not same:
             raise XMLError("UUID mismatch between <uuid> and <sysinfo>", domain=ErrorDomain.DOMAIN)
         for entry in info.entries if info.type == "fwcfg" else []:
             if not entry.name:
@@ -488,6 +572,3 @@ def sysinfo(domain: Domain) -> None:
                 raise ConfigUnsupported("That firmware name is reserved")
             if not entry.value and not entry.file:
                 raise XMLError("Firmware entry must have either value or 'file' attribute")
-    mode = domain.os.smbios.mode if domain.os is not None and domain.os.smbios is not None else None
-    if mode == "sysinfo" and not any(info.type == "smbios" for info in domain.sysinfos):
-        raise XMLError(f"Domain '{domain.name}' sysinfo are not available", domain=ErrorDomain.QEMU)

@@ -9,6 +9,7 @@ import re
 
 from guesthouse.errors import ConfigUnsupported, InternalError, InvalidArg, SystemFailure, XMLError
 from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.model.devices.address import DeviceSeclabel
 from guesthouse.model.devices.chardev import (
     Channel,
     CharDevice,
@@ -57,6 +58,7 @@ _COUNTS = {
     "nmdm": ("master", "slave"),
     "qemu-vdagent": ("clipboard", "mouse"),
 }
+_ISA_PORTS = 4
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9._:-]*")
 _NO_ADDRESS_FAMILY = "Name or service not known"
 
@@ -137,6 +139,7 @@ def tidy(device: CharEnd) -> None:
         for spec in CharSource.SPECS:
             if spec.name not in counts:
                 setattr(source, spec.name, [] if spec.form == "children" else None)
+        source.seclabels = [label for label in source.seclabels if _labels(device, label)]
         source.extra_nodes.clear()
         source.extra_attributes.clear()
         if "mode" in counts and source.mode not in (None, "connect", "bind"):
@@ -167,6 +170,15 @@ def tidy(device: CharEnd) -> None:
         sources.clear()
     if device.type == "unix" and sources and not sources[0].path:
         sources.clear()  # bound to a path of the host's choice at each start
+
+
+def _labels(device: CharEnd, label: DeviceSeclabel) -> bool:
+    """Whether libvirt keeps what the document says of a host's end's label."""
+    if not isinstance(device, CharDevice) or "labelskip" in label.extra_attributes:
+        return False
+    label.relabel = label.relabel is not False
+    label.label = label.label if label.relabel else None
+    return True
 
 
 def _number(domain: Domain) -> None:
@@ -239,6 +251,10 @@ def check(domain: Domain) -> None:
         check_end(device, domain)
     for serial in dev.serials:
         _check_serial(serial)
+    beyond = [s for s in dev.serials if s.target is not None and s.target.type == "isa-serial"]
+    if any(s.target is not None and (s.target.port or 0) >= _ISA_PORTS for s in beyond):
+        text = f"Maximum supported number of ISA serial ports is '{_ISA_PORTS}'"
+        raise InternalError(text, domain=ErrorDomain.DOMAIN)
 
 
 def _check_consoles(domain: Domain) -> None:

@@ -44,7 +44,7 @@ def prepare(domain: Domain) -> None:
     if shared:
         require_shared_memory(domain, "virtiofs")
     for tpm in domain.dev.tpms:
-        _tpm(tpm)
+        _tpm(tpm, domain.dev.emulator or "")
     if len(domain.dev.tpms) > 1:
         raise ConfigUnsupported("only a single TPM non-proxy device is supported")
     if len(domain.dev.vsocks) > 1:
@@ -132,13 +132,13 @@ def _what_goes_together(device: Filesystem) -> None:
             raise ConfigUnsupported(text)
 
 
-def _tpm(device: Tpm) -> None:
+def _tpm(device: Tpm, emulator: str) -> None:
     backend = device.backend
     if backend is None:
         raise XMLError("missing TPM device backend", domain=ErrorDomain.DOMAIN)
     device.model = device.model or "tpm-tis"
     if device.model in ("tpm-spapr", "spapr-tpm-proxy"):
-        raise ConfigUnsupported(f"The QEMU executable does not support TPM model {device.model}")
+        raise ConfigUnsupported(f"The QEMU executable {emulator} does not support TPM model {device.model}")
     if backend.type == "passthrough":
         backend.version = backend.persistent_state = backend.encryption = backend.active_pcr_banks = None
         backend.source = None

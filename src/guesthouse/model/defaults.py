@@ -22,12 +22,14 @@ from guesthouse.model import (
     feature_rules,
     hostdev_rules,
     interface_rules,
+    metadata,
     processor_rules,
     screen_rules,
     security_rules,
+    simple_rules,
     tuning_rules,
 )
-from guesthouse.model.devices.simple import Controller, ControllerMaster, Input, MemBalloon
+from guesthouse.model.devices.simple import Controller, ControllerMaster
 from guesthouse.model.domain import BootDevice, Cpu, CpuModel, Domain, Vcpu
 from guesthouse.model.inactive import forget_run
 
@@ -78,6 +80,7 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     address_rules.read(domain)
     processor_rules.read(domain)
     security_rules.labels(domain)
+    security_rules.of_containers(domain)
     board.memory(domain)
     _basics(domain)
     board.threads(domain)
@@ -95,18 +98,15 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     interface_rules.complete(domain)
     character_rules.complete(domain)
     screen_rules.complete(domain)
-    _inputs(domain)
+    simple_rules.complete(domain)
     companions.prepare(domain)
+    _read_controllers(domain)
     hostdev_rules.complete(domain)
     device_rules.complete(domain)
-    for watchdog in dev.watchdogs:
-        watchdog.action = watchdog.action or "reset"
     for rng in dev.rngs:
         if rng.backend is not None and rng.backend.model == "random":
             rng.backend.device = rng.backend.device or "/dev/random"
     _controllers(domain)
-    if dev.memballoon is None:
-        dev.memballoon = MemBalloon(model="virtio")
     board.devices(domain)
     _unique(domain)
     addresses.assign_addresses(domain)
@@ -121,6 +121,7 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     security_rules.others(domain, sev=host.sev)
     screen_rules.check(domain)
     character_rules.check(domain)
+    simple_rules.check(domain)
 
 
 def _identity(domain: Domain) -> None:
@@ -141,6 +142,8 @@ def _identity(domain: Domain) -> None:
             raise InternalError("malformed genid element", domain=ErrorDomain.DOMAIN) from None
     elif domain.genid is not None:
         domain.genid = units.new_uuid()
+    if domain.metadata is not None:
+        domain.metadata = metadata.named(domain.metadata)
     if domain.title is not None and "\n" in domain.title:
         raise XMLError("Domain title can't contain newlines", domain=ErrorDomain.DOMAIN)
     domain.id = None
@@ -239,44 +242,30 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
         cpu.match = cpu.model = cpu.vendor = None
         if cpu.migratable is None and cpu.mode == "host-passthrough":
             cpu.migratable = True
-        if domain.type != "kvm" and cpu.mode == "host-passthrough":
-            raise ConfigUnsupported(
-                f"CPU mode 'host-passthrough' for {domain.arch} {domain.type} domain on {host.host_arch} host"
-                " is not supported by hypervisor"
-            )
     for feature in cpu.features:
         feature.policy = feature.policy or "require"
 
 
-def _inputs(domain: Domain) -> None:
-    inputs = domain.dev.inputs
-    for item in inputs:
-        if item.type == "evdev":
-            item.bus = None
-            continue
-        item.bus = item.bus or ("ps2" if item.type in ("mouse", "keyboard") else "usb")
-        if item.bus == "ps2" and item.type == "tablet":
-            raise InternalError("ps2 bus does not support tablet input device", domain=ErrorDomain.DOMAIN)
-    for kind in ("mouse", "keyboard"):
-        if not any(item.type == kind and item.bus == "ps2" for item in inputs):
-            inputs.append(Input(type=kind, bus="ps2"))
+def _read_controllers(domain: Domain) -> None:
+    """Put those of the document in order."""
+    controllers = domain.dev.controllers
+    controller_rules.check(domain)
+    for controller in controllers:
+        if controller.model in _UHCI_FIRST_PORT and controller.master is None:
+            controller.master = ControllerMaster(startport=_UHCI_FIRST_PORT[controller.model])
+        if controller.type == "pci" and controller.model in ("pci-root", "pcie-root"):
+            controller.index = 0
+    controllers[:] = in_order(controllers)
 
 
 def _controllers(domain: Domain) -> None:
     """Number those that have no index, and add those that the machine and the devices need."""
     dev = domain.dev
-    controller_rules.check(domain)
-    dev.controllers[:] = in_order(dev.controllers)
-    for controller in dev.controllers:
-        if controller.model in _UHCI_FIRST_PORT and controller.master is None:
-            controller.master = ControllerMaster(startport=_UHCI_FIRST_PORT[controller.model])
-        if controller.type == "pci" and controller.model in ("pci-root", "pcie-root"):
-            controller.index = 0
     for controller in dev.controllers:
         if controller.index is None:
-            first = 1 if controller.type == "pci" else 0
             used = {c.index for c in dev.controllers if c.type == controller.type and not _companion(c, controller)}
-            controller.index = next(n for n in range(first, 1000) if n not in used)
+            controller.index = next(n for n in range(1000) if n not in used)
+    controller_rules.check_root(domain)
     for controller in dev.controllers:
         if controller.type == "usb" and controller.model is None:
             controller.model = "piix3-uhci"  # also on q35, where one that nobody asked for is another
@@ -314,15 +303,29 @@ def _companion(one: Controller, other: Controller) -> bool:
 
 def in_order(controllers: list[Controller]) -> list[Controller]:
     """Those of a type together, by index, where the first of the type stands (virDomainControllerInsert): the order of
-    a document that libvirt has read. What it adds to a definition stands at the end until it is read again."""
+    a document that libvirt has read, where those without an index follow the others. What it adds to a definition
+    stands at the end until it is read again."""
     ordered: list[Controller] = []
     for controller in controllers:
-        same = [i for i, other in enumerate(ordered) if other.type == controller.type]
-        at = next((i for i in same if (ordered[i].index or 0) > (controller.index or 0)), None)
-        if at is None:
-            at = same[-1] + 1 if same else len(ordered)
-        ordered.insert(at, controller)
+        ordered.insert(_position(ordered, controller), controller)
     return ordered
+
+
+def _position(ordered: list[Controller], new: Controller) -> int:
+    """Where ``new`` goes: looked for from the end."""
+    found = None
+    for at, other in reversed(list(enumerate(ordered))):
+        if other.type != new.type:
+            continue
+        if new.index is None:
+            return at + 1
+        index = -1 if other.index is None else other.index
+        leads = index == new.index and new.master is None and other.master is not None
+        if index > new.index or leads:
+            found = at
+        elif found is None:
+            found = at + 1
+    return len(ordered) if found is None else found
 
 
 def _unique(domain: Domain) -> None:

@@ -27,7 +27,7 @@ def complete(domain: Domain) -> None:
     if len(dev.redirfilters) > 1:
         raise XMLError("only one set of redirection filter rule is supported", domain=ErrorDomain.DOMAIN)
     if len(dev.smartcards) > 1:
-        raise ConfigUnsupported("this QEMU binary only supports a single smartcard device")
+        raise ConfigUnsupported("this QEMU binary lacks multiple smartcard support")
     for card in dev.smartcards:
         _smartcard(card, domain)
     for shared in dev.shmems:
@@ -84,26 +84,34 @@ def _smartcard(card: Smartcard, domain: Domain) -> None:
             raise XMLError(text, domain=ErrorDomain.DOMAIN)
         tidy(card)
         check_end(card, domain)
+    if card.address is not None and card.address.type not in (None, "ccid"):
+        raise ConfigUnsupported("Controllers must use the 'ccid' address type", domain=ErrorDomain.DOMAIN)
+    card.extra_nodes[:] = [node for node in card.extra_nodes if node.tag != "target"]
     if card.address is None:
         card.address = Address(type="ccid", controller=0, slot=0)
 
 
 def _shmem(shared: Shmem) -> None:
+    if shared.msi is not None and shared.server is None:
+        raise XMLError("msi option is only supported with a server", domain=ErrorDomain.DOMAIN)
     if "/" in (shared.name or ""):
-        raise XMLError("shmem name cannot include '/' character", domain=ErrorDomain.DOMAIN)
+        raise ConfigUnsupported("shmem name cannot include '/' character", domain=ErrorDomain.DOMAIN)
+    if shared.name in (".", ".."):
+        raise ConfigUnsupported(f"shmem name cannot be equal to '{shared.name}'", domain=ErrorDomain.DOMAIN)
+    if shared.model is not None and shared.model.type == "ivshmem":
+        raise ConfigUnsupported("ivshmem device is not supported with this QEMU binary")
     if shared.model is None:
         shared.model = ShmemModel()
     if shared.model.type is None:
         # the oldest model has left QEMU
         shared.model.type = "ivshmem-doorbell" if shared.server is not None else "ivshmem-plain"
     if shared.model.type == "ivshmem-plain":
-        if shared.server is not None or shared.msi is not None:
-            what = "server" if shared.server is not None else "msi"
-            raise ConfigUnsupported(f"shmem model 'ivshmem-plain' does not support {what}")
+        if shared.server is not None:
+            raise ConfigUnsupported("shmem model 'ivshmem-plain' is supported only with server option disabled")
         shared.set_size(shared.size or 4 * _MIB)
     elif shared.model.type == "ivshmem-doorbell":
         if shared.server is None:
-            raise XMLError("shmem model 'ivshmem-doorbell' needs a server", domain=ErrorDomain.DOMAIN)
+            raise ConfigUnsupported("shmem model 'ivshmem-doorbell' is supported only with server option enabled")
         shared.server.path = shared.server.path or f"/var/lib/libvirt/shmem-{shared.name}-sock"
     size = shared.size
     if size & (size - 1):

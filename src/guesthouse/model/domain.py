@@ -143,6 +143,7 @@ class Os(Element, tag="os"):
     initrd: str | None = Text("initrd", alias=("initrd",))
     cmdline: str | None = Text("cmdline", alias=("kernel_args", "extra_args"))
     dtb: str | None = Text("dtb")
+    root: str | None = Text("root")
     acpi: Acpi | None = Child(Acpi)
     boots: list[BootDevice] = Children(BootDevice)
     bootmenu: BootMenu | None = Child(BootMenu)

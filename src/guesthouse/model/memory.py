@@ -36,12 +36,12 @@ class MemoryAccess(Element, tag="access"):
     mode: str | None = Attr("mode", ACCESS, required=True)
 
 
-class Allocation(Element, tag="allocation"):
+class Allocation(Element, tag="allocation", hollow=True):
     mode: str | None = Attr("mode", Choice("immediate", "ondemand"))
     threads: int | None = Attr("threads", UInt)
 
 
-class MemoryBacking(Element, tag="memoryBacking"):
+class MemoryBacking(Element, tag="memoryBacking", hollow=True):
     """Where the host takes the guest's memory from."""
 
     hugepages: HugePages | None = Child(HugePages)
@@ -67,7 +67,7 @@ class NumaNode(Element, tag="memnode"):
     nodeset: str | None = Attr("nodeset", required=True)
 
 
-class Numatune(Element, tag="numatune"):
+class Numatune(Element, tag="numatune", hollow=True):
     """The host's nodes that a guest's memory may lie on."""
 
     memory: NumaMemory | None = Child(NumaMemory)

@@ -12,6 +12,19 @@ from guesthouse.errors import InvalidArg
 _PREFIX = re.compile(r"[A-Za-z_][\w.-]*")
 
 
+def named(metadata: Any) -> Any:
+    """``metadata`` without what is under no namespace, and of each namespace the first element: what libvirt keeps."""
+    seen: set[str | None] = set()
+    for node in list(metadata):
+        space = etree.QName(node).namespace if isinstance(node.tag, str) else None
+        if space is None or space in seen:
+            metadata.remove(node)
+        seen.add(space)
+    if not len(metadata):
+        metadata.text = None
+    return metadata
+
+
 def find(metadata: Any, uri: str | None) -> Any:
     """The first element under the namespace ``uri``; None where there is none. ``metadata`` may be None."""
     return None if metadata is None else next((n for n in metadata if _is_under(n, uri)), None)

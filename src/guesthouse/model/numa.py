@@ -26,8 +26,8 @@ class CellCache(Element, tag="cache"):
     """A cache in front of a node's memory."""
 
     level: int | None = Attr("level", UInt, required=True)
-    associativity: str | None = Attr("associativity", Choice("none", "direct", "full"), required=True)
-    policy: str | None = Attr("policy", Choice("none", "writeback", "writethrough"), required=True)
+    associativity: str | None = Attr("associativity", Choice("none", "direct", "full"))
+    policy: str | None = Attr("policy", Choice("none", "writeback", "writethrough"))
     size: CacheNumber | None = Child(CacheNumber, "size", required=True)
     line: CacheNumber | None = Child(CacheNumber, "line", required=True)
 
@@ -66,7 +66,7 @@ class Bandwidth(Element, tag="bandwidth"):
     unit: str | None = Attr("unit")
 
 
-class Interconnects(Element, tag="interconnects"):
+class Interconnects(Element, tag="interconnects", hollow=True):
     latencies: list[Latency] = Children(Latency)
     bandwidths: list[Bandwidth] = Children(Bandwidth)
 
@@ -78,6 +78,10 @@ class Numa(Element, tag="numa"):
     interconnects: Interconnects | None = Child(Interconnects)
 
     @property
+    def _interconnected(self) -> bool:
+        return self.interconnects is not None and bool(self.interconnects.latencies or self.interconnects.bandwidths)
+
+    @property
     def has_hmat(self) -> bool:
         """Whether the guest is told of caches, latencies or bandwidths."""
-        return self.interconnects is not None or any(cell.caches for cell in self.cells)
+        return self._interconnected or any(cell.caches for cell in self.cells)

@@ -3,8 +3,11 @@ devices, capabilities, deprecation."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Self
 
+from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.errors import InternalError, XMLError
 from guesthouse.model.fields import Attr, Child, Children, Choice, Element
 
 _URI = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -47,7 +50,7 @@ class Property(Element, tag=f"{_IN}property"):
         return self.value == "true" if self.type == "bool" else self.value
 
 
-class Frontend(Element, tag=f"{_IN}frontend"):
+class Frontend(Element, tag=f"{_IN}frontend", hollow=True):
     properties: list[Property] = Children(Property)
 
 
@@ -85,7 +88,22 @@ class QemuNamespace(Element, tag="qemu"):
         self = cls()
         for node in ours:
             self._take(cls._elements[node.tag], node)
+        self._check()
         return self
+
+    def _check(self) -> None:
+        for env in self.command_line.envs if self.command_line is not None else ():
+            name = env.name or ""
+            if not re.match(r"[A-Za-z_]", name):
+                text = "Invalid environment name, it must begin with a letter or underscore"
+                raise InternalError(text, domain=ErrorDomain.QEMU)
+            if not re.fullmatch(r"[A-Za-z0-9_]*", name):
+                text = "Invalid environment name, it must contain only alphanumerics and underscore"
+                raise InternalError(text, domain=ErrorDomain.QEMU)
+        for device in self.override.devices if self.override is not None else ():
+            for wish in device.frontend.properties if device.frontend is not None else ():
+                if wish.type != "remove" and wish.value is None:
+                    raise XMLError("missing 'value' attribute for 'qemu:property'", domain=ErrorDomain.QEMU)
 
     @property
     def arguments(self) -> list[str]:

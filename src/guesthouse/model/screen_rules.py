@@ -136,7 +136,6 @@ def _listens(graphics: Graphics) -> None:
     address = graphics.listen or None
     if not graphics.listens:
         graphics.listens.append(Listen(type="address", address=address))
-    first = graphics.listens[0]
     if graphics.type == "spice":
         _spice_ports(graphics)
     else:
@@ -145,12 +144,10 @@ def _listens(graphics: Graphics) -> None:
         if graphics.autoport is None or graphics.port is None:
             # a port of 0 is one that was asked for, and there is none
             graphics.autoport = graphics.port is None and graphics.autoport is not False
-        if graphics.autoport:
-            graphics.port = -1
-    if first.type == "none" and graphics.type == "spice":
-        graphics.port = graphics.tls_port = graphics.autoport = None
+        graphics.port = -1 if graphics.autoport else (graphics.port or None)
+    first = graphics.listens[0]
     if first.type in ("socket", "none"):
-        graphics.port = graphics.autoport = graphics.listen = None
+        graphics.port = graphics.tls_port = graphics.autoport = graphics.listen = None
         graphics.socket = first.socket if graphics.type == "vnc" else None
         return
     graphics.socket = None
@@ -231,6 +228,8 @@ def _must_say(video: Video) -> None:
 def _video(video: Video, primary: bool) -> None:
     model = video.model
     assert model is not None
+    if video.driver is not None and video.driver.vgaconf == "io":
+        video.driver.vgaconf = None  # the usual
     if model.type == "none":
         model.heads = model.ram = model.vram = model.vram64 = model.vgamem = model.primary = None
         return

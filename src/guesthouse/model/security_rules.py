@@ -71,6 +71,18 @@ def mapped_users(domain: Domain) -> None:
         raise ConfigUnsupported("You must map the root user of container", domain=ErrorDomain.DOMAIN)
 
 
+def of_containers(domain: Domain) -> None:
+    """What containers and Xen's guests boot with does not count."""
+    loader = next((node for node in domain.extra_nodes if node.tag == "bootloader"), None)
+    words = next((node for node in domain.extra_nodes if node.tag == "bootloader_args"), None)
+    if any(node is not None and (node.text or "").strip() for node in (loader, words)):
+        raise ConfigUnsupported("bootloader is not supported by QEMU")
+    domain.extra_nodes[:] = [node for node in domain.extra_nodes if node.tag not in ("bootloader", "bootloader_args")]
+    if domain.os is not None:
+        nodes = domain.os.extra_nodes
+        nodes[:] = [node for node in nodes if not str(node.tag).startswith("init")]
+
+
 def others(domain: Domain, *, sev: bool) -> None:
     """Raises for what other machines, or other processors (``sev``: the host's is one of AMD's with SEV), have."""
     secret = domain.launch_security

@@ -14,7 +14,7 @@ class OneVcpu(Element, tag="vcpu"):
     order: int | None = Attr("order", UInt)
 
 
-class Vcpus(Element, tag="vcpus"):
+class Vcpus(Element, tag="vcpus", hollow=True):
     vcpus: list[OneVcpu] = Children(OneVcpu)
 
 
@@ -24,10 +24,10 @@ class IoThread(Element, tag="iothread"):
     pool_max: int | None = Attr("thread_pool_max", Int(-1))
 
 
-class IoThreadIds(Element, tag="iothreadids"):
+class IoThreadIds(Element, tag="iothreadids", hollow=True):
     threads: list[IoThread] = Children(IoThread)
 
 
-class DefaultIoThread(Element, tag="defaultiothread"):
+class DefaultIoThread(Element, tag="defaultiothread", hollow=True):
     pool_min: int | None = Attr("thread_pool_min", Int(-1))
     pool_max: int | None = Attr("thread_pool_max", Int(-1))

@@ -33,7 +33,7 @@ class EmulatorSched(Sched, tag="emulatorsched"):
 class VcpuSched(Element, tag="vcpusched"):
     """Of some processors; of one alone once the document is prepared."""
 
-    vcpus: str | None = Attr("vcpus", required=True)
+    vcpus: str | None = Attr("vcpus")
     scheduler: str | None = Attr("scheduler", Choice("batch", "idle", "fifo", "rr"), required=True)
     priority: int | None = Attr("priority", Int())
 
@@ -41,7 +41,7 @@ class VcpuSched(Element, tag="vcpusched"):
 class IoThreadSched(Element, tag="iothreadsched"):
     """Likewise, of threads for disks."""
 
-    iothreads: str | None = Attr("iothreads", required=True)
+    iothreads: str | None = Attr("iothreads")
     scheduler: str | None = Attr("scheduler", Choice("batch", "idle", "fifo", "rr"), required=True)
     priority: int | None = Attr("priority", Int())
 

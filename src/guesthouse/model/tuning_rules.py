@@ -17,6 +17,7 @@ from guesthouse.model.tuning import CpuTune, EmulatorPin, IoThreadPin, IoThreadS
 #: KiB from which on a limit of memory is none.
 UNLIMITED = 9007199254740991
 #: Microseconds.
+SHARES = (2, 262144)
 PERIODS, QUOTAS = (1000, 1000000), (1000, 17592186044415)
 _BANDWIDTHS = ("", "global_", "emulator_", "iothread_")
 _LIMITS = ("hard_limit", "soft_limit", "swap_hard_limit")
@@ -44,6 +45,11 @@ def prepare(domain: Domain) -> None:
             for name in _RATES:
                 setattr(device, name, getattr(device, name) or None)
     tidy(domain)
+    if domain.type != "kvm" and domain.cputune is not None:
+        # in libvirt's words for caches, and for memory
+        for node in domain.cputune.extra_nodes:
+            if node.tag in ("cachetune", "memorytune"):
+                raise ConfigUnsupported("cachetune is only supported for KVM domains")
 
 
 def tidy(domain: Domain) -> None:
@@ -60,6 +66,10 @@ def tidy(domain: Domain) -> None:
 
 
 def _cpu(domain: Domain, tune: CpuTune) -> None:
+    if tune.shares is not None and tune.shares > 0 and not SHARES[0] <= tune.shares <= SHARES[1]:
+        raise ConfigUnsupported(
+            f"Value of cputune 'shares' must be in range [{SHARES[0]}, {SHARES[1]}]", domain=ErrorDomain.DOMAIN
+        )
     for prefix in _BANDWIDTHS:
         for what, (low, high) in (("period", PERIODS), ("quota", QUOTAS)):
             value = getattr(tune, prefix + what)
@@ -77,7 +87,7 @@ def _cpu(domain: Domain, tune: CpuTune) -> None:
     _single([pin.iothread for pin in tune.iothreadpins], "iothreadpin for same iothread '{}'")
     for thread in tune.iothreadpins:
         if thread.iothread not in threads:
-            raise XMLError(f"Cannot find 'iothread' : {thread.iothread}")
+            raise ConfigUnsupported(f"Cannot find 'iothread' : {thread.iothread}", domain=ErrorDomain.DOMAIN)
     tune.iothreadpins.sort(key=lambda pin: threads.index(pin.iothread))
     _schedulers(domain, tune)
     every: list[VcpuPin | EmulatorPin | IoThreadPin] = [*tune.vcpupins, *tune.emulatorpins, *tune.iothreadpins]
@@ -110,13 +120,15 @@ def _schedulers(domain: Domain, tune: CpuTune) -> None:
     for one in tune.iothreadscheds:
         for number in _numbers(one.iothreads, "iothreadsched", "iothreads", threads):
             if number not in known:
-                raise XMLError(f"Cannot find 'iothread' : {number}")
+                raise ConfigUnsupported(f"Cannot find 'iothread' : {number}", domain=ErrorDomain.DOMAIN)
             threads[number] = IoThreadSched(iothreads=str(number), scheduler=one.scheduler, priority=one.priority)
     tune.iothreadscheds[:] = [threads[number] for number in sorted(threads, key=known.index)]
 
 
 def _numbers(text: str | None, element: str, attribute: str, taken: Container[int]) -> list[int]:
-    numbers = sorted(units.parse_cpus(text or ""))
+    if text is None:
+        raise XMLError(f"Missing attribute '{attribute}' in element '{element}'", domain=ErrorDomain.DOMAIN)
+    numbers = sorted(units.parse_cpus(text))
     if any(number in taken for number in numbers):
         raise XMLDetail(f"'{element}' attributes '{attribute}' must not overlap")
     return numbers

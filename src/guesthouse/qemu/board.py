@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from guesthouse import units
-from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.errors import ConfigUnsupported, InternalError, XMLError
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model import board
 from guesthouse.model.domain import Domain
 from guesthouse.model.sysinfo import Section, SysInfo
@@ -138,6 +139,8 @@ def smbios_arguments(domain: Domain, host: SysInfo | None) -> list[str]:
         info = host
     elif mode == "sysinfo":
         info = next((info for info in domain.sysinfos if info.type == "smbios"), None)
+        if info is None:
+            raise XMLError(f"Domain '{domain.name}' sysinfo are not available", domain=ErrorDomain.QEMU)
     out: list[str] = []
     if info is not None:
         system = tuple(item for item in _SYSTEM if mode != "host" or item[0] != "uuid")

@@ -205,6 +205,13 @@ def device_parts(domain: Domain, wiring: Wiring) -> Parts:
     return parts
 
 
+def _check_key_wrapping(domain: Domain) -> None:
+    """Keys that the machine wraps are those of mainframes."""
+    for wrap in domain.extra_nodes:
+        for cipher in wrap.findall("cipher") if wrap.tag == "keywrap" else ():
+            raise ConfigUnsupported(f"{cipher.get('name')}-key-wrap is not available with this QEMU binary")
+
+
 def check(domain: Domain) -> None:
     """Raises ConfigUnsupported where the document has something that the guest would not get."""
     if unknown := domain.dev.unmodelled():
@@ -215,6 +222,7 @@ def check(domain: Domain) -> None:
             raise ConfigUnsupported(f"<{tag}> is not supported yet")
     if (unserved := pins.unserved(domain)) is not None:
         raise ConfigUnsupported(f"<{unserved}> of <cputune> is not supported yet")
+    _check_key_wrapping(domain)
     if domain.extra_nodes:
         raise ConfigUnsupported(f"<{domain.extra_nodes[0].tag}> is not supported yet")
     features = domain.features

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from guesthouse import units
 from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model import board
 from guesthouse.model.devices.platform import Memory
 from guesthouse.model.domain import Domain
@@ -27,6 +29,7 @@ _DRIVERS = {
     "virtio-pmem": "virtio-pmem-pci",
     "virtio-mem": "virtio-mem-pci",
 }
+_CACHE_POLICIES = {"none": "none", "writeback": "write-back", "writethrough": "write-through"}
 _MODULE_KEYS = ("label-size", "block-size", "requested-size")
 
 
@@ -38,6 +41,8 @@ class Places:
     folder: str
     huge: dict[int, str] = field(default_factory=dict)
     usual: int = 0
+    #: The host's nodes; None where nobody asked it.
+    nodes: frozenset[int] | None = None
     #: Folders that a command has named: they must be there before QEMU is.
     named: set[str] = field(default_factory=set)
 
@@ -54,7 +59,14 @@ class Places:
                 words = [word for word in options.split(",") if word.startswith("pagesize=")]
                 size = units.parse_size(f"{words[0].partition('=')[2]}iB") // 1024 if words else usual
                 found.setdefault(size, mount)
-        return cls(folder, found, usual if usual in found else next(iter(found), 0))
+        nodes = units.parse_cpus(_read("/sys/devices/system/node/online").strip() or "0")
+        return cls(folder, found, usual if usual in found else next(iter(found), 0), frozenset(nodes))
+
+    def check_nodes(self, numbers: Iterable[int]) -> None:
+        """Raises ConfigUnsupported where the host has not all of these nodes."""
+        for number in numbers if self.nodes is not None else ():
+            if number not in (self.nodes or ()):
+                raise ConfigUnsupported(f"NUMA node {number} is unavailable", domain=ErrorDomain.NONE)
 
     def usual_size(self) -> int:
         """Raises InternalError where the host has no huge pages."""
@@ -64,6 +76,8 @@ class Places:
 
     def huge_folder(self, size: int) -> str:
         """Raises InternalError where the host has no pages of ``size`` KiB."""
+        if not self.huge:
+            raise InternalError("hugetlbfs filesystem is not mounted or disabled by administrator config")
         if size not in self.huge:
             raise InternalError(f"Unable to find any usable hugetlbfs mount for {size} KiB")
         folder = self._in(self.huge[size])
@@ -243,6 +257,7 @@ class Backend:
         if not nodes or mode == "restrictive":
             return [props]
         numbers = sorted(units.parse_cpus(nodes))
+        self.places.check_nodes(numbers)
         props |= {"host-nodes": numbers, "policy": _POLICIES[mode or "strict"]}
         if not props.get("prealloc"):
             return [props]
@@ -300,8 +315,8 @@ def _hmat(domain: Domain) -> list[str]:
         out += ["-numa", f"{head},data-type={width.type}-bandwidth,bandwidth={width.value}K"]
     for cell in domain.cells:
         for cache in cell.caches:
-            associativity = {"full": "complex"}.get(cache.associativity or "", cache.associativity)
-            policy = {"writeback": "write-back", "writethrough": "write-through"}.get(cache.policy or "", cache.policy)
+            associativity = {"full": "complex"}.get(cache.associativity or "none", cache.associativity or "none")
+            policy = _CACHE_POLICIES[cache.policy or "none"]
             line = f",line={cache.line.value}" if cache.line is not None and cache.line.value else ""
             size = cache.size.value if cache.size is not None else 0
             out += [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 from guesthouse.errors import ConfigUnsupported
 from guesthouse.model.domain import Domain, Spinlocks, Switch, SyntheticTimer, TlbFlush, VendorId
 from guesthouse.qemu.parts import quote
@@ -43,6 +45,11 @@ def cpu_arguments(domain: Domain) -> list[str]:
     cpu = domain.cpu
     if cpu is None:
         return []
+    if cpu.mode == "host-passthrough" and domain.type != "kvm":
+        raise ConfigUnsupported(
+            f"CPU mode 'host-passthrough' for {domain.arch} {domain.type} domain on {platform.machine()} host"
+            " is not supported by hypervisor"
+        )
     if cpu.mode == "custom":
         name = (cpu.model and cpu.model.name) or "qemu64"
     elif cpu.mode == "host-passthrough" or (cpu.mode == "host-model" and domain.type == "kvm"):

@@ -124,6 +124,12 @@ class RngBackend(CharEnd, tag="backend"):
     protocol: CharProtocol | None = Child(CharProtocol)
     log: CharLog | None = Child(CharLog)
 
+    def _write(self, out: list[str], indent: str, tag: str, secrets: bool) -> None:
+        """libvirt closes that of a daemon in its own tag never."""
+        super()._write(out, indent, tag, secrets)
+        if self.model == "egd" and out[-1].endswith("/>\n"):
+            out[-1] = out[-1].replace("/>", f">\n{indent}</{tag}>")
+
 
 class Rng(Element, tag="rng"):
     """Random numbers for the guest."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from guesthouse.model.devices.address import AcpiIndex, Address, Alias, VirtioOptions
-from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Int
+from guesthouse.model.fields import Attr, Bool, Child, Choice, Element, Positive
 
 
 class Cid(Element, tag="cid"):
     """The guest's number, as an address is; ``auto``: chosen at each start."""
 
     auto: bool | None = Attr("auto", Bool)
-    address: int | None = Attr("address", Int(0, 0xFFFFFFFF))
+    address: int | None = Attr("address", Positive)
 
 
 class Vsock(Element, tag="vsock"):

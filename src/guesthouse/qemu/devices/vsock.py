@@ -15,7 +15,7 @@ def vsock(domain: Domain, device: Vsock, vhost: int) -> Parts:
         "driver": f"vhost-vsock-pci{model}",
         **virtio(device.driver),
         "id": (device.alias and device.alias.name) or "vsock0",
-        "guest-cid": device.cid.address if device.cid is not None else None,
+        "guest-cid": (device.cid.address if device.cid is not None else None) or 0,
         "vhostfd": str(vhost),
         **pci(domain, device.address, device.acpi),
     }
