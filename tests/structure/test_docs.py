@@ -17,7 +17,7 @@ from support import doctables, manuals
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-UNITS = sorted((ROOT / "contrib/systemd").iterdir())
+UNITS = sorted((ROOT / "src/guesthouse/cli/guest/units").iterdir())
 
 
 @pytest.mark.parametrize("name", doctables.TABLES)
@@ -92,7 +92,7 @@ def test_units_are_valid(tmp_path: Path) -> None:
 def test_guests_outlive_the_unit() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str
-    unit.read(ROOT / "contrib/systemd/guesthoused.service")
+    unit.read(ROOT / "src/guesthouse/cli/guest/units/guesthoused.service")
     service = unit["Service"]
     assert service["KillMode"] == "process"
     assert service["Type"] == "notify"

@@ -1,5 +1,6 @@
 """A partial mirror of Debian inside a test's network: what is asked for is there, taken from the mirror that this host's
-apt uses, with Debian's own signatures. The network installer of the package debian-installer-*-netboot is on it, too.
+apt uses, with Debian's own signatures. The network installer of the package debian-installer-*-netboot is on it, too, and
+so are its components (installer_udebs).
 """
 
 from __future__ import annotations
@@ -7,15 +8,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import http.server
-import lzma
 import shutil
 import socket
 import subprocess
 import threading
 from pathlib import Path
 
+from support import installer_udebs
+
 _HELPER = "/usr/lib/apt/apt-helper"
-_NETBOOT = "/usr/lib/debian-installer/images/12/amd64/text"
 _INSTALLER = "/dists/bookworm/main/installer-amd64/current/images/netboot/"
 _CLONE_NEWNET = 0x40000000
 
@@ -50,8 +51,8 @@ def socket_inside(pid: int, address: tuple[str, int]) -> socket.socket:
 class Mirror:
     """``http://ADDRESS:PORT/debian``; ``folder`` keeps what was asked for, ``asked`` says what that was."""
 
-    def __init__(self, listening: socket.socket, folder: Path) -> None:
-        self._folder, self._source = folder, source()
+    def __init__(self, listening: socket.socket, folder: Path, components: installer_udebs.Repository) -> None:
+        self._folder, self._source, self._components = folder, source(), components
         self._locks: dict[str, threading.Lock] = {}
         self.asked: list[str] = []
         handler = functools.partial(_Handler, self)
@@ -71,10 +72,17 @@ class Mirror:
     def file(self, path: str) -> Path | None:
         """The file at ``path`` below the mirror's root; None where Debian has none."""
         self.asked.append(path)
+        if ".." in path:
+            return None
         if path.startswith(_INSTALLER):
-            local = Path(_NETBOOT, path.removeprefix(_INSTALLER))
+            name = path.removeprefix(_INSTALLER)
+            image = installer_udebs.NETBOOT.parents[1]
+            local = self._components.initrd if name.endswith("/initrd.gz") else image / name
             return local if local.is_file() else None
-        if not path.startswith(("/dists/", "/pool/")) or path.endswith("/") or "/installer-" in path or ".." in path:
+        if path.split("/")[2:3] == [installer_udebs.SUITE]:
+            local = self._components.folder / path.lstrip("/")
+            return local if local.is_file() else None
+        if not path.startswith(("/dists/", "/pool/")) or path.endswith("/") or "/installer-" in path:
             return None
         target = self._folder / path.lstrip("/")
         with self._locks.setdefault(path, threading.Lock()):
@@ -89,20 +97,6 @@ class Mirror:
                     return None
                 Path(part).rename(target)
         return target
-
-    def lacks(self, *udebs: str) -> list[str]:
-        """Those of the installer's components that the host's mirror does not have: some keep ordinary packages alone."""
-        index = self.file("/dists/bookworm/main/debian-installer/binary-amd64/Packages.xz")
-        if index is None:
-            return list(udebs)
-        rows = [row.splitlines() for row in lzma.decompress(index.read_bytes()).decode().split("\n\n")]
-        places = {
-            row[0].removeprefix("Package: "): line.removeprefix("Filename: ")
-            for row in rows
-            for line in row
-            if line.startswith("Filename: ")
-        }
-        return [name for name in udebs if name not in places or self.file(f"/{places[name]}") is None]
 
     def close(self) -> None:
         self._server.shutdown()

@@ -343,7 +343,7 @@ def _ready() -> None:
     _notify("READY=1")
     _log.info("guesthoused %s is ready", __version__)
     # whoever started us in the background has seen that we are up, and keeps what we say no longer
-    if not (sys.stderr.isatty() or "JOURNAL_STREAM" in os.environ):
+    if not _is_read():
         logging.getLogger().removeHandler(_stderr)
     # what is there now stays: it need not be looked through again and again
     gc.collect()
@@ -355,9 +355,14 @@ def _ready() -> None:
 _stderr = logging.StreamHandler()
 
 
+def _is_read() -> bool:
+    """Whether standard error is a terminal or systemd's journal, where people look for all that happens."""
+    return sys.stderr.isatty() or "JOURNAL_STREAM" in os.environ
+
+
 def _log_to_stderr() -> None:
     _stderr.setFormatter(logging.Formatter("guesthoused: %(levelname)s: %(message)s"))
-    _stderr.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
+    _stderr.setLevel(logging.INFO if _is_read() else logging.WARNING)
     logging.getLogger().addHandler(_stderr)
 
 

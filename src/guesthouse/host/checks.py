@@ -494,7 +494,9 @@ def check_cgroups(host: Host) -> Iterator[Finding]:
         return
     text = f"{versions or 'none that the daemon may use'}: guests cannot be held to {', '.join(lost)}"
     remedy = "boot without cgroup_disable; in a container, hand the controllers down to it"
-    if not found.groups and host.exists("/run/systemd/system"):
+    if (host.run(["systemctl", "is-active", "guesthouse-machines.service"]) or "").strip() == "active":
+        remedy = "boot with cgroup_no_v1=all: other tools hold the controllers in hierarchies of version 1"
+    elif not found.groups and host.exists("/run/systemd/system"):
         remedy = "sudo systemctl enable --now guesthouse-machines.service"
     elif not found.groups:
         remedy = "sudo mount -t cgroup2 none /sys/fs/cgroup"
