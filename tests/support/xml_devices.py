@@ -175,6 +175,103 @@ def two_changes(family: str, count: int, seed: int = 1) -> Iterator[Document]:
         yield f"{base.name} {machine} {words} & {','.join(more)}", document(base, machine, device)
 
 
+# what boards are put together from; {n} is a number of its own, {a} an address that some have
+_PIECES: list[tuple[str, str]] = [
+    ("", "<controller type='usb' model='ehci'/>"),
+    ("", "<controller type='usb' model='nec-xhci' ports='8'/>"),
+    ("", "<controller type='usb' model='qemu-xhci'>{a}</controller>"),
+    ("", "<controller type='usb' index='0' model='ich9-ehci1'/><controller type='usb' index='0' model='ich9-uhci1'/>"),
+    ("", "<controller type='scsi' model='virtio-scsi'>{a}</controller>"),
+    ("", "<controller type='scsi' model='lsisas1068'/>"),
+    ("", "<controller type='virtio-serial'>{a}</controller>"),
+    ("", "<controller type='sata'/>"),
+    ("", "<controller type='ccid'/>"),
+    ("pc", "<controller type='pci' model='pci-bridge'/>"),
+    ("pc", "<controller type='pci' model='pci-expander-bus'/>"),
+    ("q35", "<controller type='pci' model='pcie-root-port'/>"),
+    ("q35", "<controller type='pci' model='pcie-root-port'><target hotplug='off'/></controller>"),
+    (
+        "q35",
+        "<controller type='pci' index='{n}' model='pcie-root-port'><target chassis='{n}' port='0x1{n}'/></controller>",
+    ),
+    ("q35", "<controller type='pci' model='pcie-to-pci-bridge'/>"),
+    ("q35", "<controller type='pci' model='dmi-to-pci-bridge'/>"),
+    ("q35", "<controller type='pci' model='pcie-expander-bus'><target busNr='180'/></controller>"),
+    ("q35", "<controller type='pci' model='pcie-switch-upstream-port'/>"),
+    ("q35", "<controller type='pci' model='pcie-switch-downstream-port'/>"),
+    ("", "<disk type='file' device='disk'><source file='/srv/{n}'/><target dev='vd{l}' bus='virtio'/>{b}{a}</disk>"),
+    ("", "<disk type='file' device='disk'><source file='/srv/{n}'/><target dev='sd{l}' bus='scsi'/>{b}</disk>"),
+    ("", "<disk type='file' device='disk'><source file='/srv/{n}'/><target dev='sd{l}' bus='usb'/>{b}</disk>"),
+    ("", "<disk type='file' device='cdrom'><source file='/srv/{n}'/><target dev='sd{l}' bus='sata'/>{b}</disk>"),
+    ("pc", "<disk type='file' device='disk'><source file='/srv/{n}'/><target dev='hda' bus='ide'/></disk>"),
+    ("", "<disk type='file' device='floppy'><source file='/srv/{n}'/><target dev='fda' bus='fdc'/></disk>"),
+    ("", "<interface type='user'><mac address='52:54:00:00:01:0{n}'/><model type='virtio'/>{b}{a}</interface>"),
+    ("", "<interface type='user'><mac address='52:54:00:00:02:0{n}'/><model type='e1000'/>{b}{a}</interface>"),
+    ("q35", "<interface type='user'><mac address='52:54:00:00:03:0{n}'/><model type='e1000e'/>{b}</interface>"),
+    ("", "<filesystem type='mount'><source dir='/srv'/><target dir='t{n}'/></filesystem>"),
+    ("", "<hostdev mode='subsystem' type='usb'><source><vendor id='0x123{n}'/><product id='1'/></source>{b}</hostdev>"),
+    (
+        "",
+        "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/>"
+        "<address bus='0' target='0' unit='{n}'/></source></hostdev>",
+    ),
+    (
+        "",
+        "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='{n}' slot='0' function='0'/></source>{b}{a}"
+        "</hostdev>",
+    ),
+    ("", "<redirdev bus='usb' type='tcp'><source mode='connect' host='h' service='400{n}'/>{b}</redirdev>"),
+    ("", "<smartcard mode='host'/>"),
+    ("", "<serial type='pty'/>"),
+    ("", "<serial type='pty'><target type='usb-serial'/></serial>"),
+    ("", "<serial type='pty'><target type='pci-serial'/></serial>"),
+    ("", "<console type='pty'><target type='virtio'/></console>"),
+    ("", "<channel type='pty'><target type='virtio' name='c{n}'/></channel>"),
+    (
+        "",
+        "<channel type='pty'><target type='virtio' name='c{n}'/>"
+        "<address type='virtio-serial' controller='0' bus='0' port='{n}'/></channel>",
+    ),
+    ("", "<input type='tablet' bus='usb'/>"),
+    ("", "<input type='mouse' bus='usb'><address type='usb' bus='0' port='{n}'/></input>"),
+    ("", "<input type='keyboard' bus='virtio'>{a}</input>"),
+    ("", "<hub type='usb'/>"),
+    ("", "<graphics type='vnc'/><video><model type='vga'/></video>"),
+    ("", "<video><model type='virtio'/></video>"),
+    ("", "<sound model='ich9'/>"),
+    ("", "<sound model='ac97'>{a}</sound>"),
+    ("", "<watchdog model='i6300esb' action='reset'>{a}</watchdog>"),
+    ("", "<rng model='virtio'><backend model='random'>/dev/urandom</backend>{a}</rng>"),
+    ("", "<memballoon model='none'/>"),
+    ("", "<vsock model='virtio'/>"),
+    ("", "<panic model='isa'><address type='isa' iobase='0x505'/></panic>"),
+]
+
+
+def boards(count: int, seed: int = 1) -> Iterator[Document]:
+    """``count`` guests of some devices each, by chance but always the same: who gets which address."""
+    for number in range(count):
+        rng = random.Random(f"board {seed} {number}")
+        machine = rng.choice(["pc", "q35"])
+        pieces = [piece for kind, piece in _PIECES if kind in ("", machine)]
+        ordered = rng.random() < 0.2
+        root = "pcie-root" if machine == "q35" else "pci-root"
+        text = rng.choice(["", f"<controller type='pci' index='0' model='{root}'/>"])
+        for n, piece in enumerate(rng.sample(pieces, rng.randint(2, 12)), 1):
+            boot = f"<boot order='{n}'/>" if ordered else ""
+            place = _place(rng, machine) if rng.random() < 0.25 else ""
+            text += piece.format(n=n % 10, l="abcdefghijkl"[n - 1], a=place, b=boot)
+        yield f"board {machine} {number}", domain(text, machine=machine)
+
+
+def _place(rng: random.Random, machine: str) -> str:
+    """A PCI address that may well be taken, or be where nothing may go."""
+    bus, slot = rng.choice([(0, rng.randint(3, 9)), (0, 0x1D), (1, 0), (1, 1), (2, 0), (3, 5)])
+    function = rng.choice([0, 0, 0, 1])
+    several = " multifunction='on'" if rng.random() < 0.3 else ""
+    return f"<address type='pci' domain='0' bus='{bus}' slot='{slot:#x}' function='{function}'{several}/>"
+
+
 def document(base: Base, machine: str, device: Any) -> str:
     text = etree.tostring(device, encoding="unicode")
     return domain(f"{base.beside}{text}", machine=machine, more=base.more)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from guesthouse.errors import ConfigUnsupported, InternalError
+from guesthouse.errors import ConfigUnsupported, InternalError, XMLError
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model import pci
 from guesthouse.model.devices.address import Address, Alias
 from guesthouse.model.devices.disk import Disk
@@ -61,9 +62,11 @@ def assign_drive(disk: Disk) -> None:
 def assign_addresses(domain: Domain) -> None:
     """Give every device without an address one. Raises XMLError or ConfigUnsupported where it cannot be."""
     _virtio_serial(domain)
-    _usb(domain)
     if domain.is_q35 or domain.is_i440fx:
         pci.assign(domain)
+    elif next(pci.devices(domain), None) is not None:
+        raise XMLError("No PCI buses available", domain=ErrorDomain.DOMAIN)
+    _usb(domain)
 
 
 def _virtio_serial(domain: Domain) -> None:
@@ -75,13 +78,14 @@ def _virtio_serial(domain: Domain) -> None:
         if device.target is None or device.target.type != "virtio":
             continue
         address = device.address
-        if address is not None and address.type == "virtio-serial" and address.port is not None:
+        if address is not None and address.type == "virtio-serial" and address.port not in (None, "0"):
             taken.add((address.controller or 0, address.port))
         elif device in dev.channels or address is not None:
             wanting.append(device)
     for device in wanting:
         index = (device.address and device.address.controller) or 0
-        port = next(str(n) for n in range(1, 32) if (index, str(n)) not in taken)
+        first = 0 if device in dev.consoles else 1
+        port = next(str(n) for n in range(first, 32) if (index, str(n)) not in taken)
         taken.add((index, port))
         device.address = Address(type="virtio-serial", controller=index, bus=0, port=port)
 
@@ -98,6 +102,19 @@ class _UsbPorts:
                 ports = c.ports or _USB_PORTS.get(c.model or "", 2)
                 key = (c.index or 0, "")
                 self.sizes[key] = max(ports, self.sizes.get(key, 0))
+
+    def check(self, bus: int, port: str) -> None:
+        """Refuse a port that the document names where there is none, or one that is taken."""
+        above, _, last = port.rpartition(".")
+        if (bus, "") not in self.sizes:
+            raise XMLError(f"Missing USB bus {bus}")
+        if (bus, above) not in self.sizes:
+            where = above.rpartition(".")[2]
+            raise XMLError(f"there is no hub at port {where} in USB address bus: {bus} port: {port}")
+        if int(last) > self.sizes[bus, above]:
+            raise XMLError(f"requested USB port {port} not present on USB bus {bus}")
+        if (bus, port) in self.taken:
+            raise XMLError(f"Duplicate USB address bus {bus} port {port}")
 
     def take(self, bus: int, port: str, *, hub: bool) -> None:
         self.taken.add((bus, port))
@@ -134,6 +151,7 @@ def _usb(domain: Domain) -> None:
     for device in everything:
         where = device.address
         if where is not None and where.type == "usb" and where.port:
+            ports.check(where.bus or 0, where.port)
             ports.take(where.bus or 0, where.port, hub=isinstance(device, Hub))
         else:
             waiting.append(device)

@@ -117,14 +117,8 @@ def _tidy(controller: Controller) -> None:
 
 def _pci(domain: Domain, controller: Controller) -> None:
     model, target, index = controller.model, controller.target, controller.index
-    root = "pcie-root" if domain.is_q35 else "pci-root"
     if model in _ROOTS and index:
         raise XMLError("pci-root and pcie-root controllers should have index 0")
-    if index == 0 and model is not None and model != root and (domain.is_q35 or domain.is_i440fx):
-        raise XMLError(
-            f"The PCI controller with index='0' must be model='{root}' for this machine type, but model='{model}' was"
-            " found instead"
-        )
     if model == "pci-expander-bus" and not domain.is_i440fx:
         raise ConfigUnsupported("pci-expander-bus controllers are only supported on 440fx-based machinetypes")
     if model == "pcie-expander-bus" and not domain.is_q35:
@@ -135,6 +129,17 @@ def _pci(domain: Domain, controller: Controller) -> None:
             f"{model} with index {index or 0} is configured for a NUMA node ({node}) not present in the domain's"
             f" <cpu><numa> array ({len(domain.cells)})"
         )
+
+
+def check_root(domain: Domain) -> None:
+    """Refuse another PCI controller of number 0 than the machine's own."""
+    root = "pcie-root" if domain.is_q35 else "pci-root"
+    for controller in domain.dev.controllers if domain.is_q35 or domain.is_i440fx else ():
+        if controller.type == "pci" and controller.index == 0 and controller.model not in (None, root):
+            raise XMLError(
+                f"The PCI controller with index='0' must be model='{root}' for this machine type, but"
+                f" model='{controller.model}' was found instead"
+            )
 
 
 def check_whole(domain: Domain) -> None:

@@ -209,7 +209,7 @@ class _Topology:
         given = [(d, kind) for d, kind in _everything(domain) if d.address is not None and d.address.is_pci]
         for device, kind in given:
             a = device.address
-            self._reach(a.bus)
+            self._reach(kind, a)
             self._fits(kind, a)
             self._take(device, (a.bus, a.slot, a.function))
         for place in ((0, 0), (0x1F, 0), (0x1F, 3)) if domain.is_q35 else ((0, 0), (1, 0)):
@@ -219,10 +219,28 @@ class _Topology:
     def full(self) -> bool:
         return all(bus.slot(number) for bus in self.buses for number in bus.slots)
 
-    def _reach(self, bus: int) -> None:
-        """Have all buses up to that one."""
-        while bus >= len(self.buses):
-            self.buses.append(_Bus(_ROOT_PORT if self.domain.is_q35 else "pci-bridge"))
+    def _reach(self, kind: str, address: Any) -> None:
+        """Have all buses up to the one that a device of this kind names; where a way from PCI Express to PCI is new,
+        the device goes one bus further."""
+        lack = address.bus - len(self.buses) + 1
+        if lack <= 0:
+            return
+        if kind in ("conventional", "companion"):
+            if self.domain.is_q35 and not any(bus.takes("pci-bridge") for bus in self.buses):
+                if lack == 1:
+                    address.bus += 1
+                self._way_to_pci()
+            model = "pci-bridge"
+        elif kind in ("express", "root-endpoint", "pcie-switch-upstream-port"):
+            model = _ROOT_PORT
+        else:
+            raise self._no_slot(kind)
+        while address.bus >= len(self.buses):
+            self.buses.append(_Bus(model))
+
+    def _way_to_pci(self) -> None:
+        """A root port that nothing else may have, and a bridge on it."""
+        self.buses += [_Bus(_ROOT_PORT, {(0, 0): None}), _Bus(_TO_PCI)]
 
     def _fits(self, kind: str, address: Any) -> None:
         """Refuse a place of the document's that its bus does not have, or not for a device of this kind."""
@@ -232,6 +250,8 @@ class _Topology:
             raise XMLError(f"Invalid PCI address {text}. Only PCI domain 0 is available")
         wanted = _ENDPOINTS if kind in _ENDPOINTS else {kind} | (_ENDPOINTS if kind == "pci-bridge" else set())
         takes = _BUSES[bus.model][0] if bus.model in _BUSES else frozenset()
+        if bus.model == "dmi-to-pci-bridge":
+            takes |= {"conventional"}  # by themselves only bridges go there
         if kind == "integrated" and address.bus:
             raise XMLError(f"The device at PCI address {text} needs to be an integrated device (bus=0)")
         if kind != "integrated" and not wanted & takes:
@@ -249,7 +269,6 @@ class _Topology:
 
     def _take(self, device: object, place: Place) -> None:
         bus, slot, function = place
-        self._reach(bus)
         if (slot, function) in self.buses[bus].taken:
             raise XMLError(f"Attempted double use of PCI Address 0000:{bus:02x}:{slot:02x}.{function:x}")
         self.buses[bus].taken[slot, function] = device
@@ -346,9 +365,7 @@ class _Topology:
             self.buses[bus].taken[slot, function] = None
             self.buses.append(_Bus("pci-bridge"))
         elif kind in _HOTPLUG_PCI:
-            bus, slot, function = self.free(_TO_PCI)
-            self.buses[bus].taken[slot, function] = None
-            self.buses.append(_Bus(_TO_PCI))
+            self._way_to_pci()
         else:
             raise self._no_slot(kind)
 
@@ -389,6 +406,5 @@ def _finish(domain: Domain, topology: _Topology) -> None:
     for bus in topology.buses:
         for (slot, function), device in bus.taken.items():
             shared = function == 0 and len(bus.slot(slot)) > 1
-            several = isinstance(device, Controller) and (device.model == _ROOT_PORT or device.model in _ICH9_UHCI)
-            if shared and several and device.address is not None:
+            if shared and device is not None and device.address.multifunction is None:
                 device.address.multifunction = True

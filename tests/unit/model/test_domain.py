@@ -93,7 +93,11 @@ def small(devices: str = "", rest: str = "") -> str:
             r"domain/devices/disk\[2\]/target/@bus; expected one of: ide",
         ),
         (small("<disk/>"), XMLError, "missing target information"),
-        (small("<disk device='lun' type='block'><source dev='/x'/><target dev='vda'/></disk>" * 2), XMLError, "target 'vda' duplicated for disk sources"),
+        (
+            small("<disk device='lun' type='block'><source dev='/x'/><target dev='vda'/></disk>" * 2),
+            XMLError,
+            "target 'vda' duplicated for disk sources",
+        ),
         (small("<interface type='network'/>"), XMLError, "interface type='network' requires a 'source' element"),
         (small("<interface type='user'><mac address='53:54:00:00:00:01'/></interface>"), XMLError, "multicast"),
         (small("<graphics type='vnc' passwd='123456789'/>"), ConfigUnsupported, "only 8 permitted"),
@@ -138,7 +142,7 @@ def test_more_devices_than_slots_get_a_bridge() -> None:
 
 
 def test_switch_ports_have_an_end() -> None:
-    ports = "<controller type='pci' model='pcie-switch-downstream-port'/>"
+    ports = "<controller type='pci' index='1' model='pcie-switch-downstream-port'/>"
     with pytest.raises(
         GuesthouseError, match="a PCI slot is needed to connect a PCI controller model='pcie-switch-downstream-port'"
     ):
