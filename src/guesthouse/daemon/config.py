@@ -5,7 +5,6 @@ Reading it again (SIGHUP) changes the running daemon, or nothing at all where th
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from guesthouse.errors import Domain, GuesthouseError
 from guesthouse.services.context import Config
 
 NAME = "guesthoused.toml"
+#: the file of SASL users beside it
+PASSWORDS = "sasl.passwd"
 AUTH = ("none", "sasl")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -31,10 +32,16 @@ class ConfigError(GuesthouseError):
 def load(file: Path) -> Config:
     """What ``file`` says; the defaults where there is none. Raises ConfigError."""
     try:
-        values = tomllib.loads(file.read_text())
+        text = file.read_text()
     except FileNotFoundError:
         return Config()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+    import tomllib
+
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: {error}") from None
     known = {field.name: field for field in fields(Config)}
     defaults = Config()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import fcntl
 import gc
 import grp
@@ -16,7 +18,7 @@ import time
 from pathlib import Path
 
 from guesthouse import __version__
-from guesthouse.daemon import admin, config, sasl
+from guesthouse.daemon import admin, config
 from guesthouse.daemon.auth import Rules
 from guesthouse.daemon.server import Entrance, Limits, Server
 from guesthouse.errors import GuesthouseError, InvalidArg, OperationFailed
@@ -81,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _passwd(options: argparse.Namespace) -> int:
+    from guesthouse.daemon import sasl
+
     paths = _Daemon(options).paths
     paths.make()
     password = None
@@ -93,7 +97,7 @@ def _passwd(options: argparse.Namespace) -> int:
                 raise InvalidArg("the two passwords differ")
         else:
             password = sys.stdin.readline().rstrip("\r\n")
-    sasl.store(paths.config / sasl.NAME, options.passwd or options.passwd_remove, password)
+    sasl.store(paths.config / config.PASSWORDS, options.passwd or options.passwd_remove, password)
     return 0
 
 
@@ -126,7 +130,7 @@ class _Daemon:
             limits=_limits(settings),
             default_uri=f"qemu:///{self._mode}",
             subscribe=ctx.events.subscribe,
-            passwords=self.paths.config / sasl.NAME,
+            passwords=self.paths.config / config.PASSWORDS,
         )
         _guard(server, settings)
         server.administration = admin.Administration(
@@ -348,6 +352,9 @@ def _ready() -> None:
     # what is there now stays: it need not be looked through again and again
     gc.collect()
     gc.freeze()
+    # and what coming up took for a moment goes back to the kernel
+    with contextlib.suppress(OSError, AttributeError):  # not every C library can
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # -- the log

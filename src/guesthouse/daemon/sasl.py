@@ -19,7 +19,6 @@ from guesthouse.errors import AuthFailed, InvalidArg
 
 _log = logging.getLogger(__name__)
 
-NAME = "sasl.passwd"
 MECHANISM = "SCRAM-SHA-256"
 _ITERATIONS = 60_000
 _DATA_MAX = 4096

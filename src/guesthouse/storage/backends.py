@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
 from guesthouse.errors import Domain, InternalError
 from guesthouse.model.storage import POOL_TYPES
 from guesthouse.model.storage_rules import pool_number
 from guesthouse.storage.backend import Backend, Key, no_key
-from guesthouse.storage.disk import Disk
-from guesthouse.storage.filesystem import FileSystem
-from guesthouse.storage.folder import Folder
-from guesthouse.storage.iscsi import Iscsi
-from guesthouse.storage.iscsi_direct import IscsiDirect
-from guesthouse.storage.logical import Logical
-from guesthouse.storage.mpath import Mpath
-from guesthouse.storage.netfs import NetFs
-from guesthouse.storage.rbd import Rbd
-from guesthouse.storage.scsi import Scsi
 from guesthouse.storage.work import find_program
-from guesthouse.storage.zfs import Zfs
 
-_BACKENDS: dict[str, Callable[[Key], Backend]] = {
-    "dir": lambda key: Folder(),
-    "fs": lambda key: FileSystem(),
-    "netfs": lambda key: NetFs(),
-    "logical": lambda key: Logical(),
-    "disk": lambda key: Disk(),
-    "iscsi": Iscsi,
-    "iscsi-direct": IscsiDirect,
-    "scsi": lambda key: Scsi(),
-    "mpath": lambda key: Mpath(),
-    "rbd": Rbd,
-    "zfs": lambda key: Zfs(),
+# module and class; a daemon loads those that its pools are of
+_BACKENDS = {
+    "dir": ("folder", "Folder"),
+    "fs": ("filesystem", "FileSystem"),
+    "netfs": ("netfs", "NetFs"),
+    "logical": ("logical", "Logical"),
+    "disk": ("disk", "Disk"),
+    "iscsi": ("iscsi", "Iscsi"),
+    "iscsi-direct": ("iscsi_direct", "IscsiDirect"),
+    "scsi": ("scsi", "Scsi"),
+    "mpath": ("mpath", "Mpath"),
+    "rbd": ("rbd", "Rbd"),
+    "zfs": ("zfs", "Zfs"),
 }
+_WITH_SECRETS = ("iscsi", "iscsi-direct", "rbd")
 
 
 def backend(type_: str, key: Key = no_key) -> Backend:
@@ -44,7 +35,9 @@ def backend(type_: str, key: Key = no_key) -> Backend:
     text = f"missing backend for pool type {pool_number(type_)} ({type_})"
     if type_ not in _BACKENDS:
         raise InternalError(text, domain=Domain.STORAGE)
-    found = _BACKENDS[type_](key)
+    module, name = _BACKENDS[type_]
+    kind = getattr(import_module(f"guesthouse.storage.{module}"), name)
+    found: Backend = kind(key) if type_ in _WITH_SECRETS else kind()
     for program in found.programs:
         if find_program(program) is None:
             text += f": the program '{program}' is not installed (Debian has it in the package {found.package})"

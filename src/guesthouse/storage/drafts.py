@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 from pathlib import Path
 
 from guesthouse.errors import Domain, OperationInvalid, SystemFailure
@@ -49,7 +48,7 @@ class Draft:
 
     def __init__(self, final: str) -> None:
         self.final = final
-        self.path = str(Path(final).parent / f".guesthouse-{secrets.token_hex(8)}.new")
+        self.path = str(Path(final).parent / f".guesthouse-{os.urandom(8).hex()}.new")
         try:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from guesthouse.daemon import admin, auth, main, sasl
+from guesthouse.daemon import admin, auth, config, main, sasl
 from guesthouse.daemon.auth import Identity, Rules
 from guesthouse.daemon.server import Entrance
 from guesthouse.errors import AccessDenied, AuthFailed, InvalidArg
@@ -271,7 +271,7 @@ def prove(client: Raw, name: str, password: str) -> Any:
 @pytest.fixture
 def guarded(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """The TCP port of a door that asks for SASL."""
-    file = tmp_path / sasl.NAME
+    file = tmp_path / config.PASSWORDS
     sasl.store(file, "alice", "wonderland")
     door.server.passwords = file
     monkeypatch.setattr("guesthouse.daemon.session._REFUSAL_DELAY", 0.1)
@@ -385,7 +385,7 @@ def test_who_does_not_say_who_it_is_takes_no_room(door: Door, guarded: int, monk
 
 
 def test_the_file_of_users(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = tmp_path / sasl.NAME
+    file = tmp_path / config.PASSWORDS
     sasl.store(file, "alice", "one")
     sasl.store(file, "bob@example.org", "two")
     old = file.read_text()
