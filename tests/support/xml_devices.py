@@ -264,6 +264,36 @@ def boards(count: int, seed: int = 1) -> Iterator[Document]:
         yield f"board {machine} {number}", domain(text, machine=machine)
 
 
+def others() -> list[Document]:
+    """Documents that say little: sources without a place, controllers without a model or a number."""
+    found = []
+    places = (("disk", "vda", "virtio"), ("cdrom", "sda", "sata"), ("floppy", "fda", "fdc"), ("lun", "sda", "scsi"))
+    for kind in ("file", "block", "dir", "network", "nvme", "vhostuser"):
+        for device, dev, bus in places:
+            for source in ("", "<source/>"):
+                text = f"<disk type='{kind}' device='{device}'>{source}<target dev='{dev}' bus='{bus}'/></disk>"
+                found.append((f"no source {kind} {device} {source}", domain(text)))
+    drives = "".join(
+        f"<disk type='file' device='disk'><source file='/{c}'/><target dev='sd{c}' bus='scsi'/></disk>"
+        for c in "aghpqz"
+    )
+    scsi = "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/>{}</source></hostdev>"
+    units = "".join(scsi.format(f"<address bus='0' target='0' unit='{n}'/>") for n in range(18))
+    tablets = "<input type='tablet' bus='usb'/>" * 11
+    for name, text in (
+        ("SCSI units", units),
+        ("SCSI drives", drives),
+        ("USB without a model", "<controller type='usb' index='0'/>"),
+        ("USB twice", "<controller type='usb'/><controller type='usb' model='ehci'/>"),
+        ("USB hubs", tablets),
+        ("USB none", "<controller type='usb' model='none'/>"),
+        ("ICH9", "".join(f"<controller type='usb' index='0' model='ich9-{m}'/>" for m in ("ehci1", "uhci1", "uhci2"))),
+        ("boot twice", drives.replace("bus='scsi'/>", "bus='scsi'/><boot order='1'/>")),
+    ):
+        found += [(f"{name} {machine}", domain(text, machine=machine)) for machine in ("pc", "q35")]
+    return found
+
+
 def _place(rng: random.Random, machine: str) -> str:
     """A PCI address that may well be taken, or be where nothing may go."""
     bus, slot = rng.choice([(0, rng.randint(3, 9)), (0, 0x1D), (1, 0), (1, 1), (2, 0), (3, 5)])

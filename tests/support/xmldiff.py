@@ -147,7 +147,10 @@ def _same_refusal(theirs: str, ours: str) -> bool:
 
 def _even(text: str, xml: str) -> str:
     """An answer without what was made up by chance."""
-    for made in re.findall(r"<mac address='([^']*)'|<uuid>([^<]*)<|\"mac\": *\"([^\"]*)|-uuid (\S*)", text):
+    for made in re.findall(
+        r"<mac address='([^']*)'|(?:instance|interface)id='([^']*)'|<uuid>([^<]*)<|\"mac\": *\"([^\"]*)|-uuid (\S*)",
+        text,
+    ):
         chance = next(filter(None, made))
         if chance not in xml.lower():
             text = text.replace(chance, "CHANCE")

@@ -121,9 +121,11 @@ class _UsbPorts:
         if hub:
             self.sizes[bus, port] = _HUB_PORTS
 
-    def free(self) -> tuple[int, str] | None:
-        """The first free port: of a bus before those of its hubs."""
-        for bus, hub in sorted(self.sizes):
+    def free(self, wanted: int | None = None) -> tuple[int, str] | None:
+        """The first free port, of the bus that is ``wanted``: of a bus before those of its hubs."""
+        if wanted is not None and (wanted, "") not in self.sizes:
+            raise XMLError(f"USB bus {wanted} requested but no controller with that index is present")
+        for bus, hub in sorted(each for each in self.sizes if wanted in (None, each[0])):
             for number in range(1, self.sizes[bus, hub] + 1):
                 port = f"{hub}.{number}" if hub else str(number)
                 if (bus, port) not in self.taken:
@@ -156,7 +158,8 @@ def _usb(domain: Domain) -> None:
         else:
             waiting.append(device)
     for device in waiting:
-        found = ports.free()
+        where = device.address
+        found = ports.free(where.bus if where is not None and where.type == "usb" else None)
         if found is None:
             raise ConfigUnsupported("no free USB port; add a USB controller with more ports (model qemu-xhci)")
         ports.take(*found, hub=isinstance(device, Hub))

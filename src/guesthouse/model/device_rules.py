@@ -8,6 +8,7 @@ from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.character_rules import check_end, tidy
 from guesthouse.model.devices.address import Address
 from guesthouse.model.devices.audio import Audio, AudioDirection
+from guesthouse.model.devices.chardev import CharSource
 from guesthouse.model.devices.redirected import Shmem, ShmemModel, Smartcard
 from guesthouse.model.domain import Domain
 
@@ -23,9 +24,15 @@ def complete(domain: Domain) -> None:
         if socket.type is None:
             raise XMLError("missing type in redirdev", domain=ErrorDomain.DOMAIN)
         tidy(socket)
+        if socket.type == "dbus" and (socket.source is None or socket.source.channel is None):
+            socket.sources = [CharSource(channel="org.qemu.usbredir")]
         check_end(socket, domain)
     if len(dev.redirfilters) > 1:
         raise XMLError("only one set of redirection filter rule is supported", domain=ErrorDomain.DOMAIN)
+    for rule in dev.redirfilters[0].rules if dev.redirfilters else []:
+        for name in ("usb_class", "vendor", "product", "version"):
+            if getattr(rule, name) == -1:
+                setattr(rule, name, None)  # any
     if len(dev.smartcards) > 1:
         raise ConfigUnsupported("this QEMU binary lacks multiple smartcard support")
     for card in dev.smartcards:

@@ -136,7 +136,7 @@ def _source_is_named(disk: Disk, source: DiskSource) -> None:
     names_of = names.get(disk.type)
     if names_of is None or any(getattr(source, name) is not None for name in names_of):
         return
-    if source.startup_policy is None:
+    if source.startup_policy is None and source.reservations is None:
         disk.source = None
 
 
@@ -161,6 +161,8 @@ def _forget(source: DiskSource, kind: str) -> None:
         if spec.name not in _PARTS[kind] and spec.name not in _ANYWHERE:
             setattr(source, spec.name, [] if spec.form == "children" else None)
     source.extra_nodes[:] = [node for node in source.extra_nodes if node.tag != "privateData"]
+    if kind not in ("file", "block", "volume"):
+        source.seclabels.clear()
     source.seclabels[:] = [label for label in source.seclabels if not label.extra_attributes.get("labelskip")]
     for label in source.seclabels:
         label.relabel = True if label.relabel is None else label.relabel
@@ -221,8 +223,6 @@ def _check(domain: Domain, disk: Disk) -> None:
     if source is not None:
         _source_is_whole(source, disk.type)
         _policies(disk, source)
-    if not disk.layers and disk.device == "disk":
-        raise companions.NoSource(disk.dev)
     if disk.auth is not None:
         _auth(disk.auth, source)
     encryption = disk.encryption or (source.encryption if source is not None else None)
@@ -231,6 +231,8 @@ def _check(domain: Domain, disk: Disk) -> None:
     _transient(disk)
     if disk.type == "vhostuser":
         _vhost_user(domain, disk)
+    if disk.device == "disk" and not (disk.layers and (disk.path is not None or disk.type not in ("file", "block"))):
+        raise companions.NoSource(disk.dev)
 
 
 def _buses(disk: Disk) -> None:
@@ -371,6 +373,11 @@ def _policies(disk: Disk, source: DiskSource) -> None:
         raise XMLError("missing connection type for <reservations/>")
     if wish.managed is False and wish.source is not None and not wish.source.path:
         raise XMLError("missing path for <reservations/>")
+    given = wish.source
+    if given is not None and given.type not in (None, "unix"):
+        raise XMLError(f"unsupported connection type for <reservations/>: {given.type}")
+    if given is not None and given.mode not in (None, "client"):
+        raise XMLError(f"unsupported connection mode for <reservations/>: {given.mode}")
     if disk.device != "lun":
         raise ConfigUnsupported("<reservations/> allowed only for lun devices", domain=ErrorDomain.DOMAIN)
 
@@ -425,7 +432,7 @@ def _auth(auth: Auth, source: DiskSource | None) -> None:
 
 
 def _encrypted(disk: Disk, encryption: Encryption, form: str) -> None:
-    if encryption.format in ("qcow", "default") and form in ("qcow", "qcow2"):
+    if encryption.format in ("qcow", "default"):
         raise ConfigUnsupported("old qcow/qcow2 encryption is not supported", domain=ErrorDomain.DOMAIN)
     if encryption.engine == "librbd":
         if disk.source is None or disk.source.protocol != "rbd":

@@ -23,6 +23,7 @@ from guesthouse.model.devices.interface import (
 )
 from guesthouse.model.domain import Domain
 from guesthouse.model.fields import Element
+from guesthouse.model.virtualport import VirtualPortParameters
 
 _PLACED = {"network": "network", "bridge": "bridge", "direct": "dev", "vdpa": "dev", "internal": "name"}
 _SOCKETS = ("client", "server", "mcast", "udp")
@@ -46,6 +47,11 @@ _PORTED = ("network", "bridge", "direct", "hostdev")
 _FILTERED = ("network", "bridge", "ethernet")
 _VIRTIO_OPTIONS = ("iommu", "ats", "packed", "page_per_vq")
 _SIZED = ("network", "bridge", "ethernet", "vhostuser", "direct", "vdpa")
+# which ids of a virtual port are made up where the document does not say them, by its type
+_MADE_UP: dict[str, tuple[str | None, ...]] = {
+    "instanceid": ("802.1Qbg", None),
+    "interfaceid": ("openvswitch", None),
+}
 _VIRTUAL_FUNCTIONS = {"802.1Qbg": ("managerid", "typeid", "typeidversion"), "802.1Qbh": ("profileid",)}
 
 
@@ -253,6 +259,22 @@ def _virtual_port(nic: Interface) -> None:
         for name in _VIRTUAL_FUNCTIONS.get(port.type, ()):
             if port.parameters is None or getattr(port.parameters, name) is None:
                 raise XMLError(f"missing {name} in <virtualport type='{port.type}'>", domain=ErrorDomain.NONE)
+    parameters = port.parameters = port.parameters or VirtualPortParameters()
+    for name in ("managerid", "typeid", "typeidversion"):
+        if (text := getattr(parameters, name)) is not None:
+            setattr(parameters, name, _decimal(name, text))
+    for name, kinds in _MADE_UP.items():
+        if getattr(parameters, name) is None and port.type in kinds:
+            setattr(parameters, name, units.new_uuid())
+    if parameters == VirtualPortParameters():
+        port.parameters = None
+
+
+def _decimal(name: str, text: str) -> str:
+    try:
+        return str(int(text, 0))
+    except ValueError:
+        raise XMLError(f"cannot parse value of {name} parameter", domain=ErrorDomain.NONE) from None
 
 
 def _driver(nic: Interface) -> None:

@@ -24,12 +24,18 @@ def migratable(domain: Domain) -> Domain:
     usual = default_audio(out)
     if usual is not None and dev.audios == [usual]:
         dev.audios.clear()
+    for index, console in enumerate(dev.consoles):
+        if console.target is not None:
+            console.target.port = index
     for disk in dev.disks:
         disk.type = disk.type if disk.source is not None else "file"
     for screen in dev.graphics:
         kinds = {listen.type for listen in screen.listens}
+        if screen.type == "vnc":
+            screen.listens[:] = [listen for listen in screen.listens if listen.type != "socket"]
         if screen.type == "spice" and kinds == {"none"}:
             screen.autoport = False
+            screen.listens.clear()
     return out
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from guesthouse.errors import Domain as ErrorDomain
+from guesthouse.errors import XMLError
 from guesthouse.model.devices.address import AcpiIndex, Address, Alias, Boot, DeviceSeclabel
 from guesthouse.model.devices.disk_source import (
     Auth,
@@ -75,6 +77,16 @@ class DiskDriver(Element, tag="driver"):
     metadata_cache: MetadataCache | None = Child(MetadataCache)
 
 
+def _namespace(text: str) -> int:
+    try:
+        return UInt.parse(text)
+    except ValueError:
+        raise XMLError(f"malformed namespace '{text}'", domain=ErrorDomain.DOMAIN) from None
+
+
+_NAMESPACE = UInt._replace(parse=_namespace)
+
+
 class DiskSource(Element, tag="source"):
     """Where the data is: one of the attributes, by the disk's type."""
 
@@ -93,7 +105,7 @@ class DiskSource(Element, tag="source"):
     volume: str | None = Attr("volume", alias=("source_volume",))
     mode: str | None = Attr("mode", Choice("default", "host", "direct"))
     managed: bool | None = Attr("managed", Bool)
-    namespace: int | None = Attr("namespace", UInt)
+    namespace: int | None = Attr("namespace", _NAMESPACE)
     startup_policy: str | None = Attr(
         "startupPolicy", Choice("mandatory", "requisite", "optional"), alias=("startup_policy",)
     )

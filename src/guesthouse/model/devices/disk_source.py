@@ -114,9 +114,9 @@ class Encryption(Element, tag="encryption", paired=True):
 
 
 class ReservationSource(Element, tag="source"):
-    type: str | None = Attr("type", Choice("unix"))
+    type: str | None = Attr("type")
     path: str | None = Attr("path")
-    mode: str | None = Attr("mode", Choice("client"))
+    mode: str | None = Attr("mode")
 
 
 class Reservations(Element, tag="reservations"):
