@@ -85,7 +85,7 @@ def nothing_is_left(daemon: Guesthoused, conn: client.Connect, name: str) -> Non
             errors.XMLError,
             "tape.*device.*expected",
         ),
-        (xml(1, "<interface type='bridge'/>"), errors.XMLError, "No <source> 'bridge' attribute"),
+        (xml(1, "<interface type='bridge'/>"), errors.XMLError, "type='bridge' requires a 'source' element"),
         (xml(1, "<interface type='user'><mac address='00:11'/></interface>"), errors.XMLError, "00:11"),
         (xml(1, "<graphics type='vnc' port='many'/>"), errors.XMLError, "many.*port"),
         (xml(1).replace("machine='pc'", "machine='abacus'"), errors.ConfigUnsupported, "abacus"),

@@ -190,13 +190,11 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
         sock = process.listen_unix(path)
         argv = [binary, "-S", "-no-user-config", "-nodefaults", "-nographic", "-machine", f"none,accel={accel}"]
         argv += ["-chardev", f"socket,id=mon,fd={sock.fileno()},server=on,wait=off", "-mon", "chardev=mon,mode=control"]
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[sock.fileno()],
-        )
+        said = Path(name) / "said"
+        with open(said, "wb") as stderr:
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, pass_fds=[sock.fileno()]
+            )
         sock.close()
         monitor = Monitor(lambda *_: None)
         try:
@@ -211,7 +209,8 @@ async def _ask(binary: str, accel: str) -> QemuCapabilities:
             best = await _best_cpu(monitor, accel)
             hyperv = await _hyperv(monitor, accel)
         except InternalError as error:
-            raise InternalError(f"Failed to probe QEMU binary '{binary}': {error.detail}") from None
+            why = said.read_text(errors="replace").strip() or error.detail
+            raise InternalError(f"Failed to probe QEMU binary '{binary}': {why}") from None
         finally:
             await monitor.close()
             child.kill()
