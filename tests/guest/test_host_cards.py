@@ -14,6 +14,7 @@ from support import namespaces
 from support.guesthoused import Guesthoused
 
 _PAUSED = 1
+_QBG = "managerid='1' typeid='1' typeidversion='1' instanceid='09b11c53-8b5c-4eeb-8f00-d84eaa0aaa4f'"
 _FIRST, _SECOND, _THIRD = (f"52:54:00:00:0a:0{number}" for number in (1, 2, 3))
 
 
@@ -92,7 +93,7 @@ def test_cards_on_devices_of_the_hosts_come_and_go(daemon: Guesthoused) -> None:
             (direct(fourth, "vepa", device="none0"), "Unable to get index for interface none0: No such device"),
             (direct(fourth, "vepa", "<vlan><tag id='3'/></vlan>"), "vlan tag not supported for this connection type"),
             (
-                direct(fourth, "vepa", "<virtualport type='802.1Qbg'/>"),
+                direct(fourth, "vepa", f"<virtualport type='802.1Qbg'><parameters {_QBG}/></virtualport>"),
                 "Error opening file /run/lldpad.pid: No such file or directory",
             ),
         ):

@@ -106,7 +106,10 @@ def _alias(event: object) -> str:
 
 MACHINES = {
     "pc": ("hdc", ""),
-    "q35": ("sdc", "<controller type='pci' model='pcie-root-port'/>" * 11),
+    "q35": (
+        "sdc",
+        "<controller type='pci' index='0' model='pcie-root'/>" + "<controller type='pci' model='pcie-root-port'/>" * 11,
+    ),
 }
 
 

@@ -51,9 +51,7 @@ def test_drives_sit_by_their_name(dev: str, bus: str, place: tuple[int, int, int
 
 
 def test_an_address_that_was_given_stays() -> None:
-    xml = (
-        "<disk device='cdrom'><target dev='sda' bus='sata'/><address type='drive' controller='0' bus='0' target='0' unit='4'/></disk>"
-    )
+    xml = "<disk device='cdrom'><target dev='sda' bus='sata'/><address type='drive' controller='0' bus='0' target='0' unit='4'/></disk>"
     [disk] = domains.define(guest(xml, "q35")).dev.disks
     assert disk.address is not None and disk.address.unit == 4
 
