@@ -77,6 +77,10 @@ def _read(address: Address) -> None:
     elif kind == "dimm" and address.slot is None:
         raise XMLError("Missing required attribute 'slot' in element 'address'", domain=ErrorDomain.DOMAIN)
 
+    if kind != "spapr-vio":
+        address.extra_attributes.clear()
+    address.extra_nodes.clear()
+
 
 def _hex(name: str, text: str | None, width: int) -> str | None:
     """A hexadecimal number as libvirt writes it; nothing of ISA's is 0."""

@@ -55,6 +55,8 @@ class Address(Element, tag="address"):
             for name in names:
                 setattr(own, name, getattr(self, name))
         own.multifunction = self.multifunction if self.type == "pci" else None
+        own.extra_attributes.update(self.extra_attributes)
+        own.extra_nodes.extend(self.extra_nodes)
         own._write(out, indent, tag, secrets)
 
 
