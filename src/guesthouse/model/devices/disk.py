@@ -79,7 +79,7 @@ class DiskDriver(Element, tag="driver"):
 
 def _namespace(text: str) -> int:
     try:
-        return UInt.parse(text)
+        return int(UInt.parse(text))
     except ValueError:
         raise XMLError(f"malformed namespace '{text}'", domain=ErrorDomain.DOMAIN) from None
 
