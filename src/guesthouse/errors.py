@@ -44,6 +44,7 @@ class Domain(enum.IntEnum):
     FIREWALL = 59
     POLKIT = 60
     ADMIN = 62
+    RESCTRL = 67
 
 
 LEVEL_WARNING = 1

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 #: Options that take no value.
 _ALONE = {"-S", "-no-user-config", "-nodefaults", "-no-shutdown", "-no-reboot", "-no-acpi", "-no-hpet"}
-_ALONE |= {"-usb", "-mem-prealloc"}
-_FD = re.compile(r"\b(fd|vhostfd)=\d+|\"(fd|vhostfd)\": \"\d+\"")
+_ALONE |= {"-usb", "-mem-prealloc", "-full-screen"}
+_FD = re.compile(r"\b(fd|vhostfd)=\d+|\"(fd|vhostfd)\": \"-?\d+\"")
 
 Meaning = Counter[tuple[str, str]]
 

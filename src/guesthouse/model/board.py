@@ -90,10 +90,11 @@ def _numa(numa: Numa) -> None:
         for cache in cell.caches:
             if cache.size is not None:
                 cache.size.value, cache.size.unit = _kib(cache.size.value or 0, cache.size.unit), "KiB"
-            # libvirt does not read the unit of lines, nor write that there is no associativity or policy
-            cache.associativity = None if cache.associativity == "none" else cache.associativity
-            cache.policy = None if cache.policy == "none" else cache.policy
-            if cache.line is not None:
+            for name in ("associativity", "policy"):
+                if getattr(cache, name) is None:
+                    text = f"Missing '{name}' attribute in cache element for NUMA node {cell.id}"
+                    raise XMLError(text, domain=ErrorDomain.DOMAIN)
+            if cache.line is not None:  # of which libvirt does not read the unit
                 cache.line.unit = "B"
     if len({cell.id for cell in cells}) < len(cells):
         again = next(cell.id for i, cell in enumerate(cells) if cell.id in [other.id for other in cells[:i]])

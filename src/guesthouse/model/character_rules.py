@@ -39,7 +39,7 @@ _MODELS = {
     "isa-debugcon": "isa-debug",
 }
 _USUAL_MODEL = {"isa-serial": "isa-serial", "pci-serial": "pci-serial", "usb-serial": "usb-serial"}
-_USUAL_MODEL |= {"isa-debug": "isa-debugcon", "spapr-vio-serial": "spapr-vty"}
+_USUAL_MODEL |= {"isa-debug": "isa-debugcon", "spapr-vio-serial": "spapr-vty", "sclp-serial": "sclpconsole"}
 #: The kind of address that a type of target may have; none where it has none.
 _ADDRESSES = {"isa-serial": "isa", "isa-debug": "isa", "usb-serial": "usb", "pci-serial": "pci"}
 _ADDRESSES |= {"spapr-vio-serial": "spapr-vio"}
@@ -203,6 +203,11 @@ def _number(domain: Domain) -> None:
         )
         serial.address = alone.address
         dev.serials.append(serial)
+    # only those count that say that they are ISA's
+    isa = [s.target for s in dev.serials if s.target is not None and s.target.type == "isa-serial"]
+    if len(isa) > _ISA_PORTS or any((target.port or 0) >= _ISA_PORTS for target in isa):
+        text = f"Maximum supported number of ISA serial ports is '{_ISA_PORTS}'"
+        raise InternalError(text, domain=ErrorDomain.DOMAIN)
     for serial in dev.serials:
         _serial(serial, next(ports) if serial.target is None or serial.target.port is None else serial.target.port)
     like = dev.serials[0].target.type in _LIKE_A_CONSOLE if dev.serials and dev.serials[0].target else False
@@ -251,10 +256,6 @@ def check(domain: Domain) -> None:
         check_end(device, domain)
     for serial in dev.serials:
         _check_serial(serial)
-    beyond = [s for s in dev.serials if s.target is not None and s.target.type == "isa-serial"]
-    if any(s.target is not None and (s.target.port or 0) >= _ISA_PORTS for s in beyond):
-        text = f"Maximum supported number of ISA serial ports is '{_ISA_PORTS}'"
-        raise InternalError(text, domain=ErrorDomain.DOMAIN)
 
 
 def _check_consoles(domain: Domain) -> None:

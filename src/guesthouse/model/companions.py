@@ -176,9 +176,9 @@ def _tpm(device: Tpm, emulator: str) -> None:
 def _vsock(device: Vsock) -> None:
     device.model = device.model or "virtio"
     cid = device.cid = device.cid or Cid()
+    if cid.address is not None and cid.address < _FIRST_CID:
+        raise _unsupported("guest CIDs must be >= 3")
     if cid.auto is None:
         cid.auto = not cid.address
     if cid.auto:
         cid.address = None
-    elif cid.address is not None and 0 < cid.address < _FIRST_CID:
-        raise _unsupported("guest CIDs must be >= 3")

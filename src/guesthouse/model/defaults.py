@@ -61,6 +61,10 @@ class GuestDefaults:
 
     emulators: dict[str, str] = field(default_factory=dict)
     machines: dict[str, str] = field(default_factory=dict)
+    #: How many processors a machine of a canonical name has room for; nothing of those that are not in it.
+    most_cpus: dict[str, int] = field(default_factory=dict)
+    #: The processor of a guest that names none, by its machine; else it is ``default_cpu``.
+    machine_cpus: dict[str, str] = field(default_factory=dict)
     default_machine: str = "pc"
     default_cpu: str = "qemu64"
     host_arch: str = "x86_64"
@@ -115,6 +119,9 @@ def prepare(domain: Domain, host: GuestDefaults) -> None:
     address_rules.check(domain)
     controller_rules.check_whole(domain)
     interface_rules.check(domain)
+    most = host.most_cpus.get(domain.machine)
+    if most is not None and domain.cpu_count > most:
+        raise ConfigUnsupported(f"Maximum CPUs greater than specified machine type limit {most}")
     if domain.cpu is not None:
         processor_rules.check(domain.cpu)
     security_rules.mapped_users(domain)
@@ -181,7 +188,8 @@ def _boot_orders(domain: Domain) -> list[int]:
         )
     for order in orders:
         if orders.count(order) > 1:
-            raise XMLError(f"boot order '{order}' used for more than one device", domain=ErrorDomain.DOMAIN)
+            text = f"boot order '{order}' used for more than one device"
+            raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
     return orders
 
 
@@ -223,7 +231,9 @@ def _cpu(domain: Domain, host: GuestDefaults) -> None:
         cpu.model = CpuModel(vendor_id=maker) if maker is not None else None
         if cpu.mode in (None, "custom"):
             cpu.mode, cpu.match, cpu.check = "custom", "exact", "none"
-            cpu.model = CpuModel(fallback="forbid", vendor_id=maker, name=host.default_cpu)
+            cpu.model = CpuModel(
+                fallback="forbid", vendor_id=maker, name=host.machine_cpus.get(domain.machine, host.default_cpu)
+            )
             return
     cpu.mode = cpu.mode or "custom"
     if cpu.mode == "custom":
@@ -276,11 +286,12 @@ def _controllers(domain: Domain) -> None:
         if not any(c.type == kind and c.index == index for c in dev.controllers):
             dev.controllers.append(Controller(type=kind, index=index, model=model))
 
-    need("usb", model="qemu-xhci" if domain.is_q35 else "piix3-uhci")
+    if domain.machine != "isapc":
+        need("usb", model="qemu-xhci" if domain.is_q35 else "piix3-uhci")
     if domain.is_q35:
         need("sata")
         need("pci", model="pcie-root")
-    else:
+    elif domain.is_i440fx:
         need("pci", model="pci-root")
     for kind, bus in (("scsi", "scsi"), ("fdc", "fdc"), ("ide", "ide"), ("sata", "sata")):
         highest = max((d.address.controller or 0 for d in dev.disks if d.bus == bus and d.address), default=-1)

@@ -54,6 +54,8 @@ def features(domain: Domain) -> None:
         raise ConfigUnsupported(
             f"unsupported Xen feature: {features.xen.extra_nodes[0].tag}", domain=ErrorDomain.DOMAIN
         )
+    if features.vmport is not None and not (domain.is_q35 or domain.is_i440fx or domain.machine == "isapc"):
+        raise ConfigUnsupported("vmport is not available with this QEMU binary")
     if features.kvm is not None:
         _kvm(features.kvm)
     if features.hyperv is not None:

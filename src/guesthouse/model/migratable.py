@@ -31,8 +31,6 @@ def migratable(domain: Domain) -> Domain:
         disk.type = disk.type if disk.source is not None else "file"
     for screen in dev.graphics:
         kinds = {listen.type for listen in screen.listens}
-        if screen.type == "vnc":
-            screen.listens[:] = [listen for listen in screen.listens if listen.type != "socket"]
         if screen.type == "spice" and kinds == {"none"}:
             screen.autoport = False
             screen.listens.clear()

@@ -22,11 +22,14 @@ def _unsupported(text: str) -> ConfigUnsupported:
 def complete(domain: Domain) -> None:
     """Complete these devices, with the keyboard, the mouse and the balloon that each guest has."""
     dev = domain.dev
+    without = any(bus.type == "usb" and bus.model == "none" for bus in dev.controllers)
     for item in dev.inputs:
         if item.type == "evdev":
             item.bus = None
             continue
         item.bus = item.bus or ("ps2" if item.type in ("mouse", "keyboard") else "usb")
+        if item.bus == "usb" and without:
+            raise _unsupported("Can't add USB input device. USB bus is disabled")
     for item in dev.inputs:
         _check_input(item)
     for kind in ("mouse", "keyboard"):

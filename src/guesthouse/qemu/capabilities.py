@@ -103,6 +103,8 @@ class QemuCapabilities:
         return GuestDefaults(
             emulators=emulators,
             machines=names,
+            machine_cpus={m.name: m.default_cpu.rsplit("-", 2)[0] for m in self.machines if m.default_cpu},
+            most_cpus={m.name: m.max_cpus for m in self.machines},
             default_machine=default.name if default else "pc",
             host_arch=self.arch,
             sev=Path("/dev/sev").exists(),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import shlex
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from guesthouse.errors import ConfigUnsupported
+from guesthouse.errors import Domain as ErrorDomain
 from guesthouse.model.devices.chardev import CharEnd
 from guesthouse.model.devices.simple import Rng
 from guesthouse.model.domain import Domain
@@ -20,6 +22,8 @@ from guesthouse.qemu.devices import tpm as tpms
 from guesthouse.qemu.devices import vsock as vsocks
 from guesthouse.qemu.parts import Parts, compact, quote
 
+#: Where the kernel lets caches and memory's bandwidth be shared out.
+_RESCTRL = Path("/sys/fs/resctrl/info")
 # what is kept in a document but would be silently ignored by a guest: refused instead
 _UNSERVED = ("perf",)
 # a bus comes before what is plugged into it
@@ -221,6 +225,8 @@ def check(domain: Domain) -> None:
             tag = next(s.tag for s in domain.SPECS if s.name == name)
             raise ConfigUnsupported(f"<{tag}> is not supported yet")
     if (unserved := pins.unserved(domain)) is not None:
+        if not _RESCTRL.exists():
+            raise ConfigUnsupported("Resource control is not supported on this host", domain=ErrorDomain.RESCTRL)
         raise ConfigUnsupported(f"<{unserved}> of <cputune> is not supported yet")
     _check_key_wrapping(domain)
     if domain.extra_nodes:
