@@ -65,6 +65,9 @@ def check(domain: Domain) -> None:
         _check(domain, controller)
         _tidy(controller)
     usb = [c for c in controllers if c.type == "usb"]
+    if len(usb) > 1 and any(c.model == "none" for c in usb):
+        text = "Can't add another USB controller: USB is disabled for this domain"
+        raise XMLDetail(text, domain=ErrorDomain.DOMAIN)
     companions = [c for c in usb if c.master is not None or (c.model or "").startswith("ich9-uhci")]
     if companions and len(companions) == len(usb):
         raise XMLDetail("No master USB controller specified", domain=ErrorDomain.DOMAIN)
@@ -88,6 +91,10 @@ def _check(domain: Domain, controller: Controller) -> None:
         raise ConfigUnsupported(f"USB controller model type 'qusb1' or 'qusb2' is not supported in {domain.type}")
     if kind == "usb" and model in ("nec-xhci", "qemu-xhci") and (controller.ports or 0) > _MOST_XHCI_PORTS:
         raise ConfigUnsupported(f"'{model}' controller only supports up to '{_MOST_XHCI_PORTS}' ports")
+    driver = controller.driver
+    if driver is not None and driver.iothread and not (kind == "scsi" and (model or "").startswith("virtio")):
+        text = "'iothread' attribute only supported for virtio scsi controllers"
+        raise XMLError(text, domain=ErrorDomain.DOMAIN)
     if kind == "pci":
         _pci(domain, controller)
 
@@ -147,9 +154,9 @@ def check_whole(domain: Domain) -> None:
     for controller in domain.dev.controllers:
         if controller.type == "pci":
             _pci_ranges(controller)
+        _check_whole(domain, controller)
+        if controller.type == "pci":
             _pci_options(controller)
-        else:
-            _check_whole(domain, controller)
 
 
 def _check_whole(domain: Domain, controller: Controller) -> None:
@@ -158,10 +165,8 @@ def _check_whole(domain: Domain, controller: Controller) -> None:
         raise ConfigUnsupported(f"Unsupported controller model: {model}")
     if driver is not None and not (kind == "scsi" and model.startswith("virtio")):
         for name in ("queues", "cmd_per_lun", "max_sectors", "ioeventfd"):
-            if getattr(driver, name):
+            if getattr(driver, name) is not None:
                 raise ConfigUnsupported(f"'{name}' is only supported by virtio-scsi controller")
-        if driver.iothread:
-            raise ConfigUnsupported("'iothread' is only supported for virtio-scsi controller")
     elif driver is not None and driver.iothread and not has_iothread(domain, driver.iothread):
         raise ConfigUnsupported(f"controller iothread '{driver.iothread}' not defined in iothreadid")
     if kind == "scsi" and model == "ncr53c90":
@@ -181,6 +186,10 @@ def _pci_ranges(controller: Controller) -> None:
     if index > 255:
         text = f"PCI controller index {index} too high, maximum is 255"
         raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
+    address = controller.address
+    if model == "pci-bridge" and address is not None and address.is_pci and (address.bus or 0) >= index:
+        text = f"PCI controller at index {index} (0x{index:02x}) has bus='0x{address.bus or 0:02x}', but index must be"
+        raise ConfigUnsupported(f"{text} larger than bus")
     options = _options(controller)
     number = options["targetIndex"]
     if number is not None and number > 30:

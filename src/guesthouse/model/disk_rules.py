@@ -111,6 +111,8 @@ def _complete(disk: Disk) -> None:
         _source_is_named(disk, disk.source)
     if disk.type == "vhostuser":
         disk.snapshot = disk.snapshot or "no"
+    elif disk.readonly and disk.snapshot == "no":
+        disk.snapshot = None  # what else
     if disk.type != "volume":
         if disk.driver.type == "aio":
             disk.driver.type = "raw"
@@ -240,7 +242,7 @@ def _buses(disk: Disk) -> None:
         raise ConfigUnsupported("rawio can be used only with device='lun'", domain=ErrorDomain.DOMAIN)
     if disk.sgio is not None and disk.device != "lun":
         raise ConfigUnsupported("sgio can be used only with device='lun'", domain=ErrorDomain.DOMAIN)
-    if disk.model not in (None, "virtio") and disk.bus != "virtio":
+    if disk.model is not None and disk.bus != "virtio":
         raise ConfigUnsupported(f"disk model '{disk.model}' not supported for bus '{disk.bus}'")
     if disk.sgio == "unfiltered":
         raise ConfigUnsupported("unfiltered sgio is no longer supported")
@@ -254,6 +256,10 @@ def _buses(disk: Disk) -> None:
             raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
         if disk.driver is not None and disk.driver.type not in (None, "raw"):
             raise ConfigUnsupported("disk device 'lun' must use 'raw' format")
+        if disk.encryption is not None or (disk.source is not None and disk.source.encryption is not None):
+            raise ConfigUnsupported("disk device 'lun' doesn't support encryption")
+        if disk.source is not None and disk.source.slice is not None:
+            raise ConfigUnsupported("disk device 'lun' doesn't support storage slice")
     address = disk.address
     if address is None or address.type in (None, "unassigned"):
         return

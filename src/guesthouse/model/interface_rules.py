@@ -26,6 +26,7 @@ from guesthouse.model.fields import Element
 from guesthouse.model.virtualport import VirtualPortParameters
 
 _PLACED = {"network": "network", "bridge": "bridge", "direct": "dev", "vdpa": "dev", "internal": "name"}
+_MACVTAP = ("vepa", "private", "bridge", "passthrough")
 _SOCKETS = ("client", "server", "mcast", "udp")
 # what the <source> of each type has, beside addresses of the host's end
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -80,6 +81,7 @@ def _complete(nic: Interface) -> None:
     elif int(nic.mac.address[:2], 16) & 1:
         raise XMLError(f"expected unicast mac address, found multicast '{nic.mac.address}'", domain=ErrorDomain.DOMAIN)
     _addresses("guest interface", nic)
+    virtio = _virtio(nic)  # before a model is chosen
     if nic.type == "vdpa" and (nic.model is None or nic.model.type is None):
         nic.model = Model(type="virtio")
     elif nic.model is None or nic.model.type is None:
@@ -89,7 +91,7 @@ def _complete(nic: Interface) -> None:
         nic.target = None
     if nic.type != "hostdev":
         nic.managed = None
-    _driver(nic)
+    _driver(nic, virtio=virtio)
     _empty(nic)
 
 
@@ -189,6 +191,9 @@ def _source(nic: Interface) -> None:
         _socket(kind, source)
     if kind == "direct":
         source.mode = source.mode or "vepa"
+        if source.mode not in _MACVTAP:
+            text = f"Invalid value for attribute 'mode' in element 'source': '{source.mode}'."
+            raise XMLError(text, domain=ErrorDomain.NONE)
     _forget(nic, source)
 
 
@@ -277,12 +282,12 @@ def _decimal(name: str, text: str) -> str:
         raise XMLError(f"cannot parse value of {name} parameter", domain=ErrorDomain.NONE) from None
 
 
-def _driver(nic: Interface) -> None:
+def _driver(nic: Interface, *, virtio: bool) -> None:
     """Other cards than virtio's have but what all virtio devices have, to be refused."""
     driver = nic.driver
     if driver is None:
         return
-    if nic.type == "hostdev" or not _virtio(nic):
+    if nic.type == "hostdev" or not virtio:
         nic.driver = driver = InterfaceDriver(**{name: getattr(driver, name) for name in _VIRTIO_OPTIONS})
         return
     driver.queues = None if driver.queues in (0, 1) else driver.queues  # there is always one

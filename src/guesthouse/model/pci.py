@@ -307,9 +307,9 @@ class _Topology:
                 self.put(controller, (0, 1, 1))
             elif what == ("usb", 0, "piix3-uhci") and not q35:
                 self.put(controller, (0, 1, 2))
-            elif controller.model == "dmi-to-pci-bridge" and not root.slot(0x1E):
+            elif controller.model == "dmi-to-pci-bridge" and q35 and not root.slot(0x1E):
                 self.put(controller, (0, 0x1E, 0))
-            elif controller.type == "usb" and controller.model in _ICH9_UHCI and q35:
+            elif controller.type == "usb" and controller.model == "ich9-uhci1" and q35:
                 self._companions(controller, (0, 0x1A if root.slot(0x1D) else 0x1D))
         videos = self.domain.dev.videos
         slot = 1 if q35 else 2

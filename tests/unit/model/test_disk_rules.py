@@ -176,7 +176,7 @@ REFUSED = [
     ),
     (
         "<controller type='scsi' model='lsilogic'><driver iothread='1'/></controller>",
-        _UNSUPPORTED + "'iothread' is only supported for virtio-scsi controller",
+        _XML + "'iothread' attribute only supported for virtio scsi controllers",
     ),
     (
         "<controller type='scsi' model='virtio-scsi'><driver iothread='7'/></controller>",

@@ -24,24 +24,24 @@ class FilesystemDriver(Element, tag="driver"):
     page_per_vq: bool | None = Attr("page_per_vq", OnOff)
 
 
-class FilesystemCache(Element, tag="cache"):
+class FilesystemCache(Element, tag="cache", hollow=True):
     mode: str | None = Attr("mode", Choice("none", "always"))
 
 
-class FilesystemSandbox(Element, tag="sandbox"):
+class FilesystemSandbox(Element, tag="sandbox", hollow=True):
     mode: str | None = Attr("mode", Choice("namespace", "chroot"))
 
 
-class FilesystemLock(Element, tag="lock"):
+class FilesystemLock(Element, tag="lock", hollow=True):
     posix: bool | None = Attr("posix", OnOff)
     flock: bool | None = Attr("flock", OnOff)
 
 
-class ThreadPool(Element, tag="thread_pool"):
+class ThreadPool(Element, tag="thread_pool", hollow=True):
     size: int | None = Attr("size", Int)
 
 
-class FilesystemBinary(Element, tag="binary"):
+class FilesystemBinary(Element, tag="binary", hollow=True):
     """virtiofsd, and what it is told."""
 
     path: str | None = Attr("path")

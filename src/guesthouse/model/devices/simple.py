@@ -57,14 +57,14 @@ class Controller(Element, tag="controller"):
     model: str | None = Attr("model")
     ports: int | None = Attr("ports", UInt)
     vectors: int | None = Attr("vectors", Int)
-    pcihole64: int | None = Size("pcihole64")
-    driver: ControllerDriver | None = Child(ControllerDriver)
     model_name: ControllerModel | None = Child(ControllerModel)
     target: ControllerTarget | None = Child(ControllerTarget)
+    driver: ControllerDriver | None = Child(ControllerDriver)
     alias: Alias | None = Child(Alias)
     master: ControllerMaster | None = Child(ControllerMaster)
     acpi: AcpiIndex | None = Child(AcpiIndex)
     address: Address | None = Child(Address)
+    pcihole64: int | None = Size("pcihole64")
 
 
 class InputSource(Element, tag="source"):

@@ -119,7 +119,7 @@ def _mdev(domain: Domain, device: Hostdev, alias: str, bootindex: int | None) ->
         props["ramfb"] = True
     if bootindex is not None:
         props["bootindex"] = bootindex
-    return props | pci(domain, device.address)
+    return props | pci(domain, device.address, device.acpi)
 
 
 def _scsi(domain: Domain, device: Hostdev, alias: str, end: HostdevEnd, bootindex: int | None) -> Parts:
