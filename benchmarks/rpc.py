@@ -44,6 +44,7 @@ XML = """\
 """
 _SIZE = struct.Struct(">I")
 _STATUS_AT = 24  # of a reply, behind its length: program, version, procedure, type, serial
+_SHORT = 20  # calls that take a millisecond or so are made so many times a round: other work disturbs single ones
 _PAUSED = 1
 _LIFECYCLE = 0
 
@@ -190,7 +191,7 @@ def events(samples: Samples, hosts: list[Host], listeners: int, rounds: int) -> 
     for each in links.values():
         for link in each:
             link.ask("connect_domain_event_callback_register_any", eventID=_LIFECYCLE, dom=None)
-    for number in range(rounds * 2):
+    for number in range(rounds * _SHORT):
         for host in hosts:
             guest = host.conn.lookup_by_name("running0")
             start = time.perf_counter()
@@ -298,8 +299,8 @@ def main() -> None:
             stats = ("connect_get_all_domain_stats", {"doms": [], "stats": 0, "flags": 1})
             step("stats", lambda: timed(samples, active, hosts, args.rounds, stats[0], **stats[1]))
             listed = {"need_results": 1, "flags": 0}
-            everything = f"list of {args.guests}"
-            step("list", lambda: timed(samples, everything, hosts, args.rounds, "connect_list_all_domains", **listed))
+            everything, listing = f"list of {args.guests}", "connect_list_all_domains"
+            step("list", lambda: timed(samples, everything, hosts, args.rounds * _SHORT, listing, **listed))
             step("events", lambda: [events(samples, hosts, count, args.rounds) for count in (1, 50)] and None)
             step("memory", lambda: growth(samples, hosts, args.calls))
             for host in hosts:
