@@ -153,6 +153,8 @@ def _source(source: DiskSource, kind: str) -> None:
     if protocol == "iscsi" and source.name and "/" not in source.name:
         source.name += "/0"
     _hosts(source)
+    if source.identity is not None and protocol != "nfs":
+        source.identity = None
     if source.identity is not None and source.identity.user is None and source.identity.group is None:
         source.identity = None
 
@@ -180,6 +182,7 @@ def _nvme(source: DiskSource) -> None:
     source.managed = source.managed is not False
     for name in ("domain", "bus", "slot", "function"):
         setattr(source.address, name, getattr(source.address, name) or 0)
+    source.address.extra_attributes.clear()
 
 
 def _hosts(source: DiskSource) -> None:
@@ -187,6 +190,8 @@ def _hosts(source: DiskSource) -> None:
     for host in source.hosts:
         if host.transport == "tcp":
             host.transport = None
+        if host.transport == "unix":
+            host.name = host.port = None
         if host.transport is None and host.port in (None, "0") and source.protocol not in _PORT_NOT_TOLD:
             host.port = _PORTS.get(source.protocol or "")
 
@@ -407,6 +412,9 @@ def _source_is_whole(source: DiskSource, kind: str) -> None:
     if protocol in ("gluster", "rbd") and "/" not in (source.name or ""):
         text = f"can't split path '{source.name}' into pool name and image name"
         raise XMLError(text, domain=ErrorDomain.DOMAIN)
+    if protocol == "nfs" and any(host.port for host in source.hosts):
+        text = "port cannot be specified in 'nfs' protocol host"
+        raise ConfigUnsupported(text, domain=ErrorDomain.DOMAIN)
     if protocol == "tftp":
         raise ConfigUnsupported("'tftp' protocol is not supported with this QEMU binary")
     for host in source.hosts:

@@ -168,6 +168,9 @@ def _iscsi(device: Hostdev) -> None:
 
 
 def _scsi_host(device: Hostdev) -> None:
+    if device.model not in (None, "virtio", "virtio-transitional", "virtio-non-transitional"):
+        text = f"Invalid value for attribute 'model' in element 'hostdev': '{device.model}'."
+        raise XMLError(text, domain=ErrorDomain.DOMAIN)
     source = device.source
     assert source is not None
     if source.protocol is None:

@@ -47,7 +47,7 @@ _VDS = {"switchid", "portid", "portgroupid", "connectionid"}
 _PORTED = ("network", "bridge", "direct", "hostdev")
 _FILTERED = ("network", "bridge", "ethernet")
 _VIRTIO_OPTIONS = ("iommu", "ats", "packed", "page_per_vq")
-_SIZED = ("network", "bridge", "ethernet", "vhostuser", "direct", "vdpa")
+_SIZED = ("network", "bridge", "ethernet", "vhostuser")
 # which ids of a virtual port are made up where the document does not say them, by its type
 _MADE_UP: dict[str, tuple[str | None, ...]] = {
     "instanceid": ("802.1Qbg", None),
@@ -306,7 +306,9 @@ def _empty(nic: Interface) -> None:
     if nic.mtu is not None and not nic.mtu.size:
         nic.mtu = None
     rx = nic.coalesce.rx if nic.coalesce is not None else None
-    if nic.coalesce is not None and not (rx is not None and rx.frames is not None and rx.frames.max):
+    most = rx.frames.max if rx is not None and rx.frames is not None else None
+    # a zero says nothing, but may not be said of cards of other types either
+    if most is None or (most == 0 and nic.type in ("network", "bridge")):
         nic.coalesce = None
     if nic.port is not None and nic.port.isolated is None:
         nic.port = None

@@ -141,6 +141,7 @@ def assign(domain: Domain) -> None:
     are given the same place, InternalError where there is no place left."""
     dev = domain.dev
     given = [c.index or 0 for c in dev.controllers if c.type == "pci"]
+    _integrated(domain)
     for device, _ in _everything(domain):
         address: Address | None = device.address
         if address is not None and address.type in ("pci", None):
@@ -163,6 +164,20 @@ def assign(domain: Domain) -> None:
     for device, place in real.placed:
         device.address = Address.pci(*place)
     _finish(domain, real)
+
+
+def _integrated(domain: Domain) -> None:
+    """Refuse another place for a controller that sits in the machine itself; what is no PCI address is none."""
+    kind, slot, function = ("sata", 0x1F, 2) if domain.is_q35 else ("ide", 1, 1)
+    for controller in domain.dev.controllers:
+        address = controller.address
+        if controller.type != kind or controller.index or address is None:
+            continue
+        if not address.is_pci:
+            controller.address = None
+        elif ((address.bus or 0), (address.slot or 0), (address.function or 0)) != (0, slot, function):
+            name = kind.upper()
+            raise InternalError(f"Primary {name} controller must have PCI address 0:0:{slot:x}.{function}")
 
 
 def _everything(domain: Domain) -> Iterator[tuple[Any, str]]:
