@@ -233,6 +233,8 @@ def _socket(kind: str, source: InterfaceSource) -> None:
 
 def _forget(nic: Interface, source: InterfaceSource) -> None:
     kept = {*_PARTS.get(nic.type, ()), "ips", "routes"}
+    if nic.type == "user" and (nic.backend is None or nic.backend.type != "passt"):
+        kept.discard("dev")
     for spec in source.SPECS:
         if spec.name not in kept:
             setattr(source, spec.name, None)

@@ -142,6 +142,8 @@ def assign(domain: Domain) -> None:
     dev = domain.dev
     given = [c.index or 0 for c in dev.controllers if c.type == "pci"]
     _integrated(domain)
+    if any(c.type in ("isa", "xenbus") and c.address is None for c in dev.controllers):
+        raise InternalError("Cannot automatically add a new PCI bus for a device with connect flags 00")
     for device, _ in _everything(domain):
         address: Address | None = device.address
         if address is not None and address.type in ("pci", None):
