@@ -147,15 +147,18 @@ BASES: dict[str, list[Base]] = {
 }
 
 
-def one_change(family: str, *, dense: bool = False) -> Iterator[Document]:
-    """Each base, and each thing of the schema put into it: into each base, or (``dense``) into the first that takes it."""
+def one_change(family: str, *, dense: bool = False, common: set[str] | None = None) -> Iterator[Document]:
+    """Each base, and each thing of the schema put into it: into each base, or (``dense``) into the first that takes it;
+    what is in ``common``, which grows, other families have had."""
     schema = Schema("domaincommon.rng")
-    seen: set[str] = set()
+    seen: set[str] = set(common or ())
     for number, base in enumerate(BASES[family]):
         seen = seen if dense else set()
         for words, device in schema.variations(family, etree.fromstring(base.xml), seen):
             for machine in base.machines if not dense else [base.machines[number % len(base.machines)]]:
                 yield f"{base.name} {machine} {words}", document(base, machine, device)
+    if common is not None:
+        common.update(word for word in seen if word.startswith(("address", "alias", "acpi")))
 
 
 def two_changes(family: str, count: int, seed: int = 1) -> Iterator[Document]:
@@ -313,5 +316,9 @@ def everything(pairs: int = 0) -> list[Document]:
 
 
 def dense() -> list[Document]:
-    """Each thing of the schema once."""
-    return list(chain.from_iterable(one_change(family, dense=True) for family in BASES))
+    """Each thing of the schema once; addresses and aliases once for all families."""
+    common: set[str] = set()
+    found: list[Document] = []
+    for family in BASES:
+        found += one_change(family, dense=True, common=common)
+    return found

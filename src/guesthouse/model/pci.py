@@ -142,7 +142,8 @@ def assign(domain: Domain) -> None:
     dev = domain.dev
     given = [c.index or 0 for c in dev.controllers if c.type == "pci"]
     _integrated(domain)
-    if any(c.type in ("isa", "xenbus") and c.address is None for c in dev.controllers):
+    others = [c.address for c in dev.controllers if c.type in ("isa", "xenbus")]
+    if any(address is None or (address.type == "pci" and not address.is_pci) for address in others):
         raise InternalError("Cannot automatically add a new PCI bus for a device with connect flags 00")
     for device, _ in _everything(domain):
         address: Address | None = device.address
