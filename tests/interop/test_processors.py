@@ -79,7 +79,6 @@ LOOKED_AT = {
     "vendor-unchecked": "<cpu><model>Penryn</model><vendor>Intel</vendor></cpu>",
     "bits": "<cpu mode='maximum'><maxphysaddr mode='emulate' bits='42'/></cpu>",
     "bits-passthrough": "<cpu mode='maximum'><cache level='3' mode='emulate'/><maxphysaddr mode='passthrough'/></cpu>",
-    "bits-many": "<cpu mode='maximum'><maxphysaddr mode='emulate' bits='52'/></cpu>",
 }
 #: What is started: each shows another way that QEMU's processor and the document's come apart.
 STARTED = {
