@@ -95,6 +95,18 @@ class Host:
                 return Path("/") / folder / name
         return None
 
+    def group(self, name: str) -> tuple[int, list[str]] | None:
+        """A group's number and who is named as a member; None where there is no such group."""
+        entry = re.search(rf"^{name}:[^:]*:(\d+):(.*)$", self.read("/etc/group"), re.MULTILINE)
+        return (int(entry[1]), [user for user in entry[2].strip().split(",") if user]) if entry else None
+
+    def emulator(self) -> tuple[str, Path | None, str]:
+        """QEMU for this machine's own processor: its name, where it is (None: not installed), Debian's package."""
+        arch = {"i686": "i386", "arm64": "aarch64", "ppc64le": "ppc64"}.get(self.machine, self.machine)
+        family = {"x86_64": "x86", "i386": "x86", "aarch64": "arm", "ppc64": "ppc"}.get(arch, "misc")
+        name = f"qemu-system-{arch}"
+        return name, self.program(name) or self.program("qemu-kvm"), f"qemu-system-{family}"
+
     def install(self, debian: str, fedora: str) -> str:
         """The command that installs a package here."""
         if self.program("apt-get"):
@@ -114,11 +126,8 @@ def findings(host: Host) -> Iterator[Finding]:
 
 
 def check_qemu(host: Host) -> Iterator[Finding]:
-    arch = {"i686": "i386", "arm64": "aarch64", "ppc64le": "ppc64"}.get(host.machine, host.machine)
-    name = f"qemu-system-{arch}"
-    family = {"x86_64": "x86", "i386": "x86", "aarch64": "arm", "ppc64": "ppc"}.get(arch, "misc")
-    remedy = host.install(f"qemu-system-{family}", "qemu-kvm")
-    program = host.program(name) or host.program("qemu-kvm")
+    name, program, package = host.emulator()
+    remedy = host.install(package, "qemu-kvm")
     if program is None:
         yield Finding("QEMU", FAIL, f"{name} is not installed: no guest can run", remedy)
         return
@@ -211,7 +220,7 @@ def check_libvirt_group(host: Host) -> Iterator[Finding]:
 
 def _check_group(host: Host, name: str, loss: str) -> Iterator[Finding]:
     topic = f"group {name}"
-    entry = re.search(rf"^{name}:[^:]*:(\d+):(.*)$", host.read("/etc/group"), re.MULTILINE)
+    entry = host.group(name)
     if host.uid == 0:
         if entry:
             yield Finding(topic, OK, "it exists; you are root and need not be in it")
@@ -220,9 +229,9 @@ def _check_group(host: Host, name: str, loss: str) -> Iterator[Finding]:
     elif entry is None:
         make = f"sudo groupadd --system {name} && sudo usermod -aG {name} {host.user}, then log in again"
         yield Finding(topic, WARN, f"there is no such group: {loss}", make)
-    elif int(entry[1]) in host.groups:
+    elif entry[0] in host.groups:
         yield Finding(topic, OK, f"{host.user} is in it")
-    elif host.user in entry[2].strip().split(","):
+    elif host.user in entry[1]:
         yield Finding(
             topic,
             WARN,

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import pwd
-import re
 import shlex
 import signal
 import subprocess
@@ -46,7 +45,8 @@ PROGRAMS = (
 _OWN = ("guesthoused", "guest")
 _BIN = Path("/usr/local/bin")
 _UNITS = ("guesthouse-machines.service", "guesthoused.service")
-_PID = Path("/run/guesthouse/guesthoused.pid")
+_SOCKET = checks.SOCKETS[1]
+_PID = _SOCKET.with_name("guesthoused.pid")
 #: Pages and completions, below an installation's "share" as below the host's.
 _PAGES = (
     *("man/man1/{}.1", "man/man8/{}.8", "bash-completion/completions/{}", "zsh/site-functions/_{}"),
@@ -156,10 +156,10 @@ def steps(host: Host, users: Sequence[str], home: Path | None = None) -> Iterato
     home = home or Path(sys.executable).parent
     yield from _packages(host)
     for group in GROUPS:
-        if _members(host, group) is None:
+        if host.group(group) is None:
             yield _command("groupadd", "--system", group)
     for user in users:
-        missing = [group for group in GROUPS if user not in (_members(host, group) or "").split(",")]
+        missing = [group for group in GROUPS if user not in (host.group(group) or (0, []))[1]]
         if missing:
             yield _command("usermod", "-aG", ",".join(missing), user)
     yield from _links(host, home)
@@ -167,21 +167,19 @@ def steps(host: Host, users: Sequence[str], home: Path | None = None) -> Iterato
         yield _file(host, "/etc/logrotate.d/guesthouse", _LOGROTATE)
     if host.exists("/run/systemd/system"):
         yield from _units(host, home)
-    elif host.listener(Path("/run/guesthouse/libvirt-sock")) == 0:
+    elif host.listener(_SOCKET) == 0:
         yield Step("start guesthoused (no systemd here: after a boot, root's first command starts it)", _connect)
 
 
 def _packages(host: Host) -> Iterator[Step]:
-    family = {"x86_64": ("qemu-system-x86", "qemu-kvm"), "aarch64": ("qemu-system-arm", "qemu-kvm")}
-    emulator = family.get(host.machine, ("qemu-system-misc", "qemu-kvm"))
-    present = host.program(f"qemu-system-{host.machine}") or host.program("qemu-kvm")
-    wanted = [] if present else [emulator]
-    for sign, *names in PACKAGES:
+    _, present, emulator = host.emulator()
+    wanted = [] if present else [(emulator, "qemu-kvm")]
+    for sign, debian, fedora in PACKAGES:
         there = host.exists(sign) if sign.startswith("/") else host.program(sign)
         if not there:
-            wanted.append((names[0], names[1]))
+            wanted.append((debian, fedora))
+    names = [debian for debian, _ in wanted]
     if host.program("apt-get"):
-        names = [debian for debian, _ in wanted]
         fresh = host.exists("/var/lib/apt/lists") and any(host.at("/var/lib/apt/lists").glob("*Packages*"))
         if names and not fresh:
             yield _command("apt-get", "update", "-qq")
@@ -195,14 +193,7 @@ def _packages(host: Host) -> Iterator[Step]:
     elif wanted and host.program("dnf"):
         yield _command("dnf", "install", "-y", "-q", *(fedora for _, fedora in wanted))
     elif wanted:
-        names = [debian for debian, _ in wanted]
         raise OperationFailed(f"neither apt-get nor dnf is here: install what these packages hold: {' '.join(names)}")
-
-
-def _members(host: Host, group: str) -> str | None:
-    """Who is in a group, with commas between; None where there is no such group."""
-    entry = re.search(rf"^{group}:[^:]*:\d+:(.*)$", host.read("/etc/group"), re.MULTILINE)
-    return entry[1].strip() if entry else None
 
 
 def _links(host: Host, home: Path) -> Iterator[Step]:
@@ -245,7 +236,7 @@ def _units(host: Host, home: Path) -> Iterator[Step]:
     if state.strip() == "active" and enabled.strip() == "enabled":
         return
     pid = host.read(_PID).strip()
-    if state.strip() != "active" and pid and host.listener(Path("/run/guesthouse/libvirt-sock")):
+    if state.strip() != "active" and pid and host.listener(_SOCKET):
         yield Step(f"end the guesthoused that a command started (pid {pid}); its guests go on", lambda: _end(int(pid)))
     yield _command("systemctl", "enable", "--now", *_UNITS)
 
